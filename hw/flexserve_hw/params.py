@@ -1,0 +1,115 @@
+"""Parameters of every IP, checked where they are made."""
+
+from dataclasses import dataclass, field
+
+from .bus.axi4 import NSAID_WIDTH, AXI4Signature
+
+__all__ = ["BusParams", "FlexMemParams", "NpuParams", "SocParams", "Nsaid", "DRAM_BASE"]
+
+DRAM_BASE = 0x8000_0000
+"""Byte address at which memory begins; everything below is registers or nothing."""
+
+
+class Nsaid:
+    """NSAIDs that the SoC hands to its masters."""
+
+    CPU = 0
+    NPU = 1
+    STORAGE = 2
+    HOSTILE = 3
+
+
+def _power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BusParams:
+    """Widths of an AXI4 port in bits."""
+
+    addr_width: int = 32
+    data_width: int = 128
+    id_width: int = 6
+
+    @property
+    def axi4(self) -> AXI4Signature:
+        """The port's signature, as the master sees it."""
+        return AXI4Signature(addr_width=self.addr_width, data_width=self.data_width, id_width=self.id_width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlexMemParams:
+    """Flex-Mem filter.
+
+    ``pages`` is the capacity of the page-state table; ``group`` the pages a command handles per cycle; ``timers`` the
+    grace periods that can run at once; ``freed_depth`` the entries of the freed-page queue; ``outstanding`` the
+    accepted transactions per direction and AXI ID; ``grace_min`` and ``grace_max`` bound the grace period in cycles;
+    ``scrub_share`` is n in "the scrubber gets at least one of n write slots under load".
+    """
+
+    bus: BusParams = field(default_factory=BusParams)
+    pages: int = 2048
+    group: int = 16
+    timers: int = 4
+    freed_depth: int = 64
+    outstanding: int = 15
+    grace_min: int = 1_000
+    grace_max: int = 10_000_000
+    scrub_share: int = 8
+
+    def __post_init__(self) -> None:
+        if not _power_of_two(self.group):
+            raise ValueError(f"Pages per cycle must be a power of two, not {self.group!r}")
+        if not _power_of_two(self.pages) or self.pages < self.group:
+            raise ValueError(f"Table capacity must be a power of two of at least {self.group} pages, not {self.pages!r}")
+        if not 1 <= self.timers <= 4:
+            raise ValueError(f"Recall timers must be 1 to 4, not {self.timers!r}")
+        if not 1 <= self.grace_min <= self.grace_max < 1 << 32:
+            raise ValueError(f"Grace limits must satisfy 1 <= min <= max < 2**32, not {(self.grace_min, self.grace_max)!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpuParams:
+    """Flex-NPU: array size N and the depths of its memories in words of N bytes (accumulators: rows of N int32)."""
+
+    n: int = 16
+    bus: BusParams = field(default_factory=lambda: BusParams(id_width=3))
+    a_words: int = 4096
+    w_words: int = 4096
+    c_rows: int = 2048
+    queue_depth: int = 4
+
+    def __post_init__(self) -> None:
+        if self.n not in (4, 8, 16, 32):
+            raise ValueError(f"Array size must be 4, 8, 16 or 32, not {self.n!r}")
+        for name in ("a_words", "w_words", "c_rows"):
+            value = getattr(self, name)
+            if not _power_of_two(value) or not 2 * self.n <= value <= 65536:
+                raise ValueError(f"Depth {name} must be a power of two from 2 N to 65536, not {value!r}")
+        if not 1 <= self.queue_depth <= 15:
+            raise ValueError(f"Job queue must hold 1 to 15 jobs, not {self.queue_depth!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocParams:
+    """The whole SoC. Master ports carry ``NpuParams.bus`` widths; the filter's IDs are three bits wider."""
+
+    flex: FlexMemParams = field(default_factory=FlexMemParams)
+    npu: NpuParams = field(default_factory=NpuParams)
+    dram_bytes: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        master, memory = self.npu.bus, self.flex.bus
+        if (master.addr_width, master.data_width, master.id_width + 3) != (
+            memory.addr_width,
+            memory.data_width,
+            memory.id_width,
+        ):
+            raise ValueError(f"Filter port must be the master port with three more ID bits, not {memory!r}")
+        if self.dram_bytes % 4096 or not self.flex.pages * 4096 <= self.dram_bytes <= (1 << memory.addr_width) - DRAM_BASE:
+            raise ValueError(f"Memory must be whole pages, hold the table's window and fit the map, not {self.dram_bytes!r} bytes")
+
+    @property
+    def nsaid_width(self) -> int:
+        """Bits of an NSAID."""
+        return NSAID_WIDTH

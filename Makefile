@@ -1,0 +1,73 @@
+# Everything a person types. `make help` lists it. Needs Python >= 3.11, g++, make, perl and git; the rest comes from PyPI.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+EXTRAS := test,report,docs
+BUILD  := build
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo attack wave verilog test test-fast lint format regs docs clean distclean
+
+help: ## list the targets
+	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Python is '$(PYTHON)'; choose another with PYTHON=... . Outputs go to $(BUILD)/."
+
+setup: $(STAMP) ## create .venv with everything in it (all other targets do this by themselves)
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found: install one or pass PYTHON=/path/to/python3." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "Python cannot make a virtual environment: install its venv package (Debian: python3-venv)." >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP) ## run the embedded model in all four designs on the RTL; results and report in build/demo/
+	@mkdir -p $(BUILD)/demo
+	$(BIN)/flexserve run --json $(BUILD)/demo/run.json --trace $(BUILD)/demo/trace.json --report $(BUILD)/demo/report.html
+
+attack: $(STAMP) ## run every attack, and each again with protection off, on the RTL; results in build/attack/
+	@mkdir -p $(BUILD)/attack
+	$(BIN)/flexserve attack --json $(BUILD)/attack/attack.json
+
+wave: $(STAMP) ## record a waveform of a short run with a GTKWave layout in build/wave/
+	@mkdir -p $(BUILD)/wave
+	$(BIN)/flexserve wave --output $(BUILD)/wave
+
+verilog: $(STAMP) ## write the SoC and each IP as Verilog, with port maps and probe lists, to build/verilog/
+	$(BIN)/flexserve verilog --output $(BUILD)/verilog
+
+test: $(STAMP) ## run all tests, two at a time
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+test-fast: $(STAMP) ## run the tests that need no RTL simulator
+	$(BIN)/python -m pytest -q -n 2 tests/hw tests/sw tests/attacks -m "not rtl"
+
+lint: $(STAMP) ## check style (ruff) and types (mypy --strict)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+
+regs: $(STAMP) ## write sw/flexserve_sw/regs.py anew from the SystemRDL sources
+	$(BIN)/python -c "from pathlib import Path; from flexserve_hw.regs.python_export import render; \
+		Path('sw/flexserve_sw/regs.py').write_text(render())"
+
+docs: $(STAMP) ## write the HTML register reference and the C header to build/docs/
+	$(BIN)/python -c "from pathlib import Path; from flexserve_hw.regs import reference; \
+		Path('$(BUILD)/docs').mkdir(parents=True, exist_ok=True); \
+		reference.write_html(Path('$(BUILD)/docs/registers')); \
+		reference.write_c_header(Path('$(BUILD)/docs/flexserve.h'))"
+
+clean: ## remove build/ (results, simulator builds)
+	rm -rf $(BUILD) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+distclean: clean ## remove build/ and .venv/
+	rm -rf $(VENV)

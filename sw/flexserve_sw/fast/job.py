@@ -1,0 +1,202 @@
+"""One NPU job in time: three units that run their descriptors in order and wait for each other by tokens only."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import simpy
+
+from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Response, World
+from ..npu import DESCRIPTOR_BYTES, Descriptor, Fence, Load, Matmul, NpuFaulted, NpuState, Store, decode, execute
+from ..npu.model import check
+from ..regs import NpuFault
+from .filter import FILTER_LATENCY, Filter, Master
+from .kernel import Hardware, Routine, Steps
+from .memory import Dram
+
+__all__ = ["Counters", "Job", "Port"]
+
+FETCH_DESCRIPTORS = 8
+"""Descriptors that one burst brings."""
+UNIT_QUEUE = 4
+"""Descriptors that a unit can have waiting."""
+
+LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
+    Load: (None, "execute_to_load", None, "load_to_execute"),
+    Matmul: ("load_to_execute", "store_to_execute", "execute_to_load", "execute_to_store"),
+    Store: ("execute_to_store", None, "store_to_execute", None),
+}
+"""Tokens that wait_prev, wait_next, signal_prev and signal_next mean to each unit."""
+
+
+@dataclass
+class Counters:
+    """Performance counters of the world that has the NPU."""
+
+    busy: int = 0
+    rows: int = 0
+    read: int = 0
+    written: int = 0
+
+
+@dataclass
+class Port:
+    """The NPU's way to memory: world of its accesses, filter, DRAM bandwidth."""
+
+    hardware: Hardware
+    filter: Filter
+    dram: Dram
+    world: World
+
+    def read(self, address: int, length: int) -> bytes:
+        """Bytes that a read gets now; :class:`BusFault` if the filter or the memory refuses."""
+        if not self._reaches(address, length, write=False):
+            return bytes(length)
+        return self.dram.view(address, length).tobytes()
+
+    def write(self, address: int, payload: bytes) -> None:
+        """Write now; :class:`BusFault` if the filter or the memory refuses."""
+        if self._reaches(address, len(payload), write=True):
+            self.dram.view(address, len(payload))[:] = memoryview(payload)
+
+    def _reaches(self, address: int, length: int, *, write: bool) -> bool:
+        """Whether the access gets to memory; one that is denied with OKAY does not, and nobody is told."""
+        denial = self.filter.refusal(Master.NPU, self.world, address, length, write=write)
+        if denial is not None and denial.response is not Response.OKAY:
+            raise denial
+        return denial is None
+
+    def occupy(self, beats: int, *, write: bool) -> Steps[None]:
+        """Take bandwidth for ``beats`` and wait until the last is answered."""
+        while not self.filter.regions.gate.is_set():
+            yield self.filter.regions.gate.event
+        channel = self.dram.writes if write else self.dram.reads
+        slot = channel.take(self.hardware.now + FILTER_LATENCY, beats * BEAT_BYTES)
+        self.filter.occupy(slot.done)
+        yield self.hardware.env.timeout(slot.done - self.hardware.now)
+
+
+class Job:
+    """Runs a descriptor list; ``over`` fires when it has ended, well or with ``fault`` set."""
+
+    def __init__(self, port: Port, state: NpuState, counters: Counters, *, address: int, count: int) -> None:
+        self._port, self._state, self._counters = port, state, counters
+        self._address, self._count = address, count
+        env = port.hardware.env
+        self.over = env.event()
+        self.fault: NpuFaulted | None = None
+        self._started = self._finished = 0
+        self._idle = env.event()
+        self._tokens = {link: simpy.Container(env) for links in LINKS.values() for link in links if link is not None}
+        self._queues = {kind: simpy.Store(env, capacity=UNIT_QUEUE) for kind in (Load, Matmul, Store)}
+        routines = [self._fetch(), *(self._unit(queue) for queue in self._queues.values())]
+        self._processes = [port.hardware.start(self._guard(routine)) for routine in routines]
+
+    def stop(self, code: NpuFault) -> None:
+        """End the job at once with a fault, unless it has ended."""
+        self._fail(NpuFaulted(code, max(0, self._finished), self._address))
+
+    def _fail(self, fault: NpuFaulted) -> None:
+        if not self.over.triggered:
+            self.fault = fault
+            self._end()
+
+    def _end(self) -> None:
+        self.over.succeed()
+        for process in self._processes:
+            if process.is_alive and process is not self._port.hardware.env.active_process:
+                process.interrupt()
+
+    def _guard(self, routine: Routine) -> Routine:
+        try:
+            yield from routine
+        except simpy.Interrupt:
+            return
+        except NpuFaulted as fault:
+            self._fail(fault)
+
+    def _done(self) -> None:
+        self._finished += 1
+        if self._finished == self._started:
+            idle, self._idle = self._idle, self._port.hardware.env.event()
+            idle.succeed()
+        if self._finished == self._count:
+            self._end()
+
+    def _fetch(self) -> Routine:
+        """Bring descriptors and hand each to its unit."""
+        if self._count == 0 or self._address % DESCRIPTOR_BYTES:
+            raise NpuFaulted(NpuFault.BAD_DESCRIPTOR, 0, self._address)
+        at = 0
+        while at < self._count:
+            place = self._address + at * DESCRIPTOR_BYTES
+            many = min(FETCH_DESCRIPTORS, self._count - at, (PAGE_BYTES - place % PAGE_BYTES) // DESCRIPTOR_BYTES)
+            yield from self._port.occupy(many * DESCRIPTOR_BYTES // BEAT_BYTES, write=False)
+            try:
+                encoded = self._port.read(place, many * DESCRIPTOR_BYTES)
+            except BusFault as error:
+                raise NpuFaulted(NpuFault.FETCH_ERROR, at, place) from error
+            for index in range(at, at + many):
+                yield from self._dispatch(index, encoded[(index - at) * DESCRIPTOR_BYTES :][:DESCRIPTOR_BYTES])
+            at += many
+
+    def _dispatch(self, index: int, encoded: bytes) -> Routine:
+        place = self._address + index * DESCRIPTOR_BYTES
+        try:
+            descriptor = decode(encoded)
+        except ValueError as error:
+            raise NpuFaulted(NpuFault.BAD_DESCRIPTOR, index, place) from error
+        fault = check(descriptor, self._state.caps)
+        if fault is not NpuFault.NONE:
+            raise NpuFaulted(fault, index, place)
+        self._started += 1
+        if isinstance(descriptor, Fence):
+            while self._finished < self._started - 1:
+                yield self._idle
+            self._done()
+        else:
+            yield self._queues[type(descriptor)].put((index, descriptor))
+
+    def _unit(self, queue: simpy.Store) -> Routine:
+        while True:
+            index, descriptor = yield queue.get()
+            wait_prev, wait_next, signal_prev, signal_next = LINKS[type(descriptor)]
+            for flag, link in ((descriptor.wait_prev, wait_prev), (descriptor.wait_next, wait_next)):
+                if flag and link is not None:
+                    yield self._tokens[link].get(1)
+            yield from self._spend(descriptor)
+            self._execute(index, descriptor)
+            for flag, link in ((descriptor.signal_prev, signal_prev), (descriptor.signal_next, signal_next)):
+                if flag and link is not None:
+                    yield self._tokens[link].put(1)
+            self._done()
+
+    def _spend(self, descriptor: Load | Matmul | Store) -> Routine:
+        """Let the time of a descriptor pass.
+
+        LOAD and STORE take their beats of bus bandwidth and one memory latency; MATMUL takes M cycles per weight tile,
+        at least N for the next tile to shift in, and 2 N to fill and empty the array.
+        """
+        caps = self._state.caps
+        match descriptor:
+            case Load():
+                beats = descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES)
+                yield from self._port.occupy(beats, write=False)
+                self._counters.read += beats
+            case Store():
+                beats = descriptor.rows * -(-4 * descriptor.n // BEAT_BYTES)
+                yield from self._port.occupy(beats, write=True)
+                self._counters.written += beats
+            case Matmul():
+                tiles = caps.tiles(descriptor.k) * caps.tiles(descriptor.n)
+                yield self._port.hardware.env.timeout(tiles * max(descriptor.m, caps.n) + 2 * caps.n)
+                self._counters.rows += tiles * descriptor.m
+
+    def _execute(self, index: int, descriptor: Descriptor) -> None:
+        """Do what the golden executor does for this one descriptor, its tokens being taken care of here."""
+        alone = dataclasses.replace(descriptor, wait_prev=False, wait_next=False, signal_prev=False, signal_next=False)
+        try:
+            execute([alone], self._port.read, self._port.write, self._state.caps, state=self._state)
+        except NpuFaulted as fault:
+            raise NpuFaulted(fault.code, index, fault.address) from fault

@@ -1,0 +1,237 @@
+"""The phone as a transaction-level model: the machine protocol over simpy."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..machine import BusFault, Initiator, Interrupt, Memory, Response, World, normal_world
+from ..npu import Caps
+from ..regs import FLEX_NORMAL, FLEX_SECURE, GATE_NORMAL, GATE_SECURE, NPU_NORMAL, NPU_SECURE, STORAGE, TZC, Block
+from .filter import Filter, Master
+from .gate import NpuGate
+from .kernel import Hardware, Kernel, Latch, Line, Run, SimTask
+from .memory import Dram, DramTiming, FlashTiming
+from .npu import Npu
+from .registers import FULL, Frame
+from .storage import StorageDma
+
+__all__ = ["FastMachine"]
+
+T = TypeVar("T")
+
+CLOCK_HZ = 1_000_000_000
+REGISTER_CYCLES = 6
+"""Cycles from a register access to its answer."""
+RESET_CYCLES = 16
+
+_MASTERS = {
+    Initiator.NORMAL_CPU: Master.NORMAL_CPU,
+    Initiator.SECURE_CPU: Master.SECURE_CPU,
+    Initiator.HOSTILE_DEVICE: Master.HOSTILE,
+}
+
+_SECURE_FRAMES = frozenset(block.base for block in (TZC, FLEX_SECURE, NPU_SECURE, GATE_SECURE))
+_FRAME_BYTES = 0x1000
+_FRAME_STEP = 0x1_0000
+
+
+class _Soc:
+    """The hardware between one reset and the next."""
+
+    def __init__(
+        self, kernel: Kernel, lines: dict[Interrupt, Line], *, dram: Dram, flash: Memory, flash_timing: FlashTiming,
+        pages: int, caps: Caps,
+    ) -> None:  # fmt: skip
+        self.hardware = Hardware(kernel.env)
+        self.filter = Filter(
+            self.hardware,
+            tzc=lines[Interrupt.TZC],
+            normal=lines[Interrupt.FLEX_NORMAL],
+            secure=lines[Interrupt.FLEX_SECURE],
+            dram=dram,
+            capacity=pages,
+        )
+        self.npu = Npu(
+            self.hardware,
+            lines[Interrupt.NPU_NORMAL],
+            lines[Interrupt.NPU_SECURE],
+            filter_=self.filter,
+            dram=dram,
+            caps=caps,
+        )
+        self.gate = NpuGate(self.hardware, lines[Interrupt.GATE_NORMAL], lines[Interrupt.GATE_SECURE], npu=self.npu)
+        self.storage = StorageDma(
+            self.hardware, lines[Interrupt.STORAGE], filter_=self.filter, flash=flash, timing=flash_timing
+        )
+        frames: dict[Block, Frame] = {
+            TZC: self.filter.regions.frame,
+            FLEX_NORMAL: self.filter.pages.normal_frame,
+            FLEX_SECURE: self.filter.pages.secure_frame,
+            NPU_NORMAL: self.npu.frame(World.NORMAL),
+            NPU_SECURE: self.npu.frame(World.SECURE),
+            GATE_NORMAL: self.gate.normal_frame,
+            GATE_SECURE: self.gate.secure_frame,
+            STORAGE: self.storage.frame,
+        }
+        self._frames = {block.base: frame for block, frame in frames.items()}
+
+    def frame(self, address: int, master: Master, world: World) -> Frame | None:
+        """The register frame at ``address``, or None if there is none or it is not for this master and world."""
+        base = address - address % _FRAME_STEP
+        if address - base >= _FRAME_BYTES or base not in self._frames:
+            return None
+        if (world is World.SECURE) != (base in _SECURE_FRAMES):
+            return None
+        managers = {FLEX_NORMAL.base: self.filter.pages.managers, GATE_NORMAL.base: self.gate.managers}
+        return self._frames[base] if managers.get(base, FULL) >> master.nsaid & 1 else None
+
+    def stop(self) -> None:
+        """Reset is asserted: every process ends, every access in flight is lost."""
+        self.hardware.stop()
+        self.filter.regions.gate.set()
+
+
+class FastMachine:
+    """A phone whose every transfer is one event.
+
+    Parameters
+    ----------
+    pages
+        Capacity of the page-state table.
+    dram_bytes, flash_bytes
+        Sizes of memory and flash. Memory powers up with random contents of ``seed``, flash with zeros.
+    caps
+        Sizes of the NPU.
+    dram, flash
+        Timing of the memories.
+    """
+
+    def __init__(
+        self,
+        *,
+        pages: int = 2048,
+        dram_bytes: int = 16 << 20,
+        flash_bytes: int = 64 << 20,
+        caps: Caps | None = None,
+        dram: DramTiming | None = None,
+        flash: FlashTiming | None = None,
+        seed: int = 1,
+    ) -> None:
+        if pages < 16 or pages & (pages - 1):
+            raise ValueError(f"Table capacity must be a power of two of at least 16 pages, not {pages!r}")
+        if dram_bytes % 4096 or dram_bytes < pages * 4096:
+            raise ValueError(f"Memory must be whole pages and hold the table's window, not {dram_bytes!r} bytes")
+        self.kernel = Kernel()
+        self._lines = {line: Line(self.kernel.env) for line in Interrupt}
+        self._dram = Dram(size=dram_bytes, timing=dram or DramTiming(), seed=seed)
+        self._flash = Memory(0, np.zeros(flash_bytes, dtype=np.uint8))
+        self._flash_timing = flash or FlashTiming()
+        self._pages, self._caps = pages, caps or Caps()
+        self.soc = self._power_on()
+
+    def _power_on(self) -> _Soc:
+        return _Soc(
+            self.kernel,
+            self._lines,
+            dram=self._dram,
+            flash=self._flash,
+            flash_timing=self._flash_timing,
+            pages=self._pages,
+            caps=self._caps,
+        )
+
+    @property
+    def clock_hz(self) -> int:
+        """Frequency that turns platform costs in seconds into cycles."""
+        return CLOCK_HZ
+
+    @property
+    def now(self) -> int:
+        """Cycles since the machine was made; does not restart at reset."""
+        return self.kernel.now
+
+    @property
+    def dram(self) -> Memory:
+        """Memory behind the filter, for checks only."""
+        return self._dram.memory
+
+    @property
+    def flash(self) -> Memory:
+        """Storage behind the storage DMA device, base 0."""
+        return self._flash
+
+    async def reset(self) -> None:
+        """Pulse reset; memory keeps its contents. Transfers in flight end with SLVERR."""
+        self.soc.stop()
+        for line in self._lines.values():
+            line.drive(False)
+        await self.kernel.delay(RESET_CYCLES)
+        self.soc = self._power_on()
+
+    async def read_register(self, address: int, *, by: Initiator, world: World | None = None) -> int:
+        """Read a 32-bit register. Raises :class:`BusFault`."""
+        await self.kernel.delay(REGISTER_CYCLES // 2)
+        frame = self._frame(address, by, world)
+        response, value = frame.read(address % _FRAME_STEP) if frame else (Response.DECERR, 0)
+        await self.kernel.delay(REGISTER_CYCLES // 2)
+        if response is not Response.OKAY:
+            raise BusFault(address, response, value.to_bytes(4, "little"))
+        return value
+
+    async def write_register(
+        self, address: int, value: int, *, by: Initiator, world: World | None = None, strobe: int = 0xF
+    ) -> None:
+        """Write a 32-bit register. Raises :class:`BusFault`."""
+        if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
+            raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
+        await self.kernel.delay(REGISTER_CYCLES // 2)
+        frame = self._frame(address, by, world)
+        response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
+        await self.kernel.delay(REGISTER_CYCLES // 2)
+        if response is not Response.OKAY:
+            raise BusFault(address, response)
+
+    def _frame(self, address: int, by: Initiator, world: World | None) -> Frame | None:
+        if address % 4:
+            raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
+        return self.soc.frame(address, _MASTERS[by], _world(by, world))
+
+    async def load(self, address: int, length: int, *, by: Initiator, world: World | None = None) -> bytes:
+        """Read ``length`` bytes through the filter. Raises :class:`BusFault` with what came back."""
+        if length == 0:
+            return b""
+        steps = self.soc.filter.transfer(_MASTERS[by], _world(by, world), address, length=length)
+        return (await Run(steps)).check()
+
+    async def store(self, address: int, payload: bytes, *, by: Initiator, world: World | None = None) -> None:
+        """Write through the filter. Raises :class:`BusFault`."""
+        if payload:
+            steps = self.soc.filter.transfer(_MASTERS[by], _world(by, world), address, payload=payload)
+            (await Run(steps)).check()
+
+    async def delay(self, cycles: int) -> None:
+        """Let simulated time pass."""
+        await self.kernel.delay(cycles)
+
+    async def wait_interrupt(self, line: Interrupt) -> None:
+        """Return when the line is high; at once if it is."""
+        await self._lines[line].wait()
+
+    def pending(self, line: Interrupt) -> bool:
+        """Whether the line is high now."""
+        return self._lines[line].high
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> SimTask[T]:
+        """Start a coroutine beside the caller."""
+        return self.kernel.spawn(coroutine, name=name)
+
+    def event(self) -> Latch:
+        """Make a fresh, unset event."""
+        return Latch(self.kernel.env)
+
+
+def _world(by: Initiator, world: World | None) -> World:
+    return World.NORMAL if normal_world(by, world) else World.SECURE

@@ -1,0 +1,89 @@
+"""DRAM and flash of the transaction-level machine: contents and timing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..machine import BEAT_BYTES, Memory
+
+__all__ = ["DRAM_BASE", "Channel", "Dram", "DramTiming", "FlashTiming", "Slot"]
+
+DRAM_BASE = 0x8000_0000
+"""Byte address at which memory begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DramTiming:
+    """Memory as the filter sees it: cycles to the first beat, and bytes per cycle in each direction."""
+
+    latency: int = 60
+    bytes_per_cycle: float = 16.0
+
+    def __post_init__(self) -> None:
+        if self.latency < 1:
+            raise ValueError(f"DRAM latency must be at least 1 cycle, not {self.latency!r}")
+        if not 0 < self.bytes_per_cycle <= BEAT_BYTES:
+            raise ValueError(
+                f"DRAM bandwidth must be above 0 and at most 16 bytes per cycle, not {self.bytes_per_cycle!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashTiming:
+    """Storage as its DMA device sees it: cycles to the first beat of a request, and bytes per cycle."""
+
+    latency: int = 20_000
+    bytes_per_cycle: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.latency < 1:
+            raise ValueError(f"Flash latency must be at least 1 cycle, not {self.latency!r}")
+        if not 0 < self.bytes_per_cycle <= BEAT_BYTES:
+            raise ValueError(
+                f"Flash bandwidth must be above 0 and at most 16 bytes per cycle, not {self.bytes_per_cycle!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A transfer's place on a channel: ``clear`` is when the next may begin, ``done`` when it is answered."""
+
+    clear: int
+    done: int
+
+
+class Channel:
+    """One direction of a memory port: transfers take their turn, and each is answered ``latency`` after its data."""
+
+    def __init__(self, *, latency: int, bytes_per_cycle: float) -> None:
+        self._latency = latency
+        self._cycles_per_byte = 1 / bytes_per_cycle
+        self.free = 0
+
+    def take(self, now: int, length: int) -> Slot:
+        """Reserve the next place for ``length`` bytes."""
+        clear = max(now, self.free) + max(1, round(length * self._cycles_per_byte))
+        self.free = clear
+        return Slot(clear, clear + self._latency)
+
+
+class Dram:
+    """Memory behind the filter. Contents at power-up are unknown: random bytes of ``seed``."""
+
+    def __init__(self, *, size: int, timing: DramTiming, seed: int) -> None:
+        contents = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+        self.memory = Memory(DRAM_BASE, contents)
+        self.reads = Channel(latency=timing.latency, bytes_per_cycle=timing.bytes_per_cycle)
+        self.writes = Channel(latency=timing.latency, bytes_per_cycle=timing.bytes_per_cycle)
+
+    def holds(self, address: int, length: int) -> bool:
+        """Whether the bytes exist."""
+        return self.memory.base <= address and address + length <= self.memory.base + self.memory.size
+
+    def view(self, address: int, length: int) -> npt.NDArray[np.uint8]:
+        """Writable view of ``length`` bytes that exist."""
+        start = address - self.memory.base
+        return self.memory.bytes[start : start + length]

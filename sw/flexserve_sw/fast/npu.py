@@ -1,0 +1,195 @@
+"""Flex-NPU: one command frame per world, of which the owner's alone is live, over one array and its memories."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from ..machine import World
+from ..npu import Caps, NpuState
+from ..regs import NPU_NORMAL, NPU_SECURE, NpuFault, NpuFrame
+from .filter import Filter
+from .job import Counters, Job, Port
+from .kernel import Hardware, Line, Routine
+from .memory import Dram
+from .registers import FULL, Frame, Interrupts, Register, Trigger, Value, View
+
+__all__ = ["Npu"]
+
+QUEUE_DEPTH = 4
+"""Jobs that wait behind the running one."""
+SCRUB_CYCLES = 1_024
+"""Cycles to zero every memory of the NPU, all banks at once."""
+
+_DONE, _FAULT = range(2)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A job as the doorbell takes it."""
+
+    address: int
+    count: int
+    ticket: int
+    tag: int
+
+
+class _Side:
+    """One world's frame."""
+
+    def __init__(self, npu: Npu, world: World, line: Line, block: NpuFrame) -> None:
+        self._npu, self.world = npu, world
+        self.irq = Interrupts(line, width=2)
+        self.queue: deque[_Order] = deque()
+        self.counters = Counters()
+        self.done_count = self.done_tag = 0
+        self._fault = (NpuFault.NONE, 0, 0)
+        self._low, self._high, self._ticket = Value(), Value(), Value()
+        self._count = Value(mask=0xFFFF)
+        always = frozenset(address - block.base for address in (block.ID, block.CAPS, block.STATUS))
+        registers = {address - block.base: register for address, register in self._registers(block).items()}
+        self.frame = Frame(registers, live=lambda: self.live, always=always)
+
+    @property
+    def live(self) -> bool:
+        """Whether this world owns the NPU."""
+        return self._npu.owner is self.world
+
+    def _registers(self, block: NpuFrame) -> dict[int, Register]:
+        counters = self.counters
+        return {
+            block.ID: View(lambda: 0x464C4E50),
+            block.CAPS: View(self._npu.state.caps.to_register),
+            block.STATUS: View(self._status),
+            block.CONTROL: Trigger(self._abort, mask=1),
+            block.JOB_ADDR_LO: self._low,
+            block.JOB_ADDR_HI: self._high,
+            block.JOB_COUNT: self._count,
+            block.JOB_TICKET: self._ticket,
+            block.DOORBELL: Trigger(self._ring, mask=0xFFFF),
+            block.DONE_COUNT: View(lambda: self.done_count),
+            block.DONE_TAG: View(lambda: self.done_tag),
+            block.FAULT: View(lambda: NpuFrame.FAULT__CODE.put(self._fault[0]) | self._fault[1] << 16),
+            block.FAULT_ADDR_LO: View(lambda: self._fault[2]),
+            block.FAULT_ADDR_HI: View(lambda: self._fault[2] >> 32),
+            block.PERF_BUSY: View(lambda: counters.busy),
+            block.PERF_ROWS: View(lambda: counters.rows),
+            block.PERF_READ: View(lambda: counters.read),
+            block.PERF_WRITE: View(lambda: counters.written),
+            block.IRQ_STATUS: self.irq.status,
+            block.IRQ_ENABLE: self.irq.enable,
+        }
+
+    def _status(self) -> int:
+        if not self.live:
+            return 0
+        busy = self._npu.job is not None or bool(self.queue)
+        return (
+            NpuFrame.STATUS__LIVE.put(1)
+            | NpuFrame.STATUS__BUSY.put(int(busy))
+            | NpuFrame.STATUS__FREE.put(QUEUE_DEPTH - len(self.queue))
+        )
+
+    def _ring(self, tag: int) -> None:
+        order = _Order(self._high.value << 32 | self._low.value, self._count.value, self._ticket.value, tag)
+        if len(self.queue) == QUEUE_DEPTH:
+            self.report_fault(NpuFault.QUEUE_OVERFLOW, 0, order.address)
+        else:
+            self.queue.append(order)
+            self._npu.wake()
+
+    def _abort(self, word: int) -> None:
+        if word:
+            self._npu.abort()
+
+    def report_fault(self, code: NpuFault, index: int, address: int) -> None:
+        """Keep the first fault until software has cleared its interrupt bit."""
+        if not self.irq.value >> _FAULT & 1:
+            self._fault = (code, index, address)
+        self.irq.post(_FAULT)
+
+    def report_done(self, tag: int) -> None:
+        """Count a job that ended well."""
+        self.done_count = (self.done_count + 1) & FULL
+        self.done_tag = tag
+        self.irq.post(_DONE)
+
+    def scrub(self) -> None:
+        """Forget the jobs of this world, but for the fault and the interrupt that tell it of an abort."""
+        for value in (self._low, self._high, self._count, self._ticket):
+            value.value = 0
+        self.done_count = self.done_tag = 0
+        self.counters.busy = self.counters.rows = self.counters.read = self.counters.written = 0
+
+
+class Npu:
+    """The accelerator. The gate moves ``owner``; nobody owns it while it changes hands."""
+
+    def __init__(
+        self, hardware: Hardware, normal: Line, secure: Line, *, filter_: Filter, dram: Dram, caps: Caps
+    ) -> None:
+        self._hardware, self._filter, self._dram = hardware, filter_, dram
+        self.state = NpuState(caps)
+        self.owner: World | None = World.NORMAL
+        self.ticket = 0
+        self.job: Job | None = None
+        self._wake = hardware.env.event()
+        self._sides = {
+            World.NORMAL: _Side(self, World.NORMAL, normal, NPU_NORMAL),
+            World.SECURE: _Side(self, World.SECURE, secure, NPU_SECURE),
+        }
+        hardware.start(self._sequencer())
+
+    def frame(self, world: World) -> Frame:
+        """Command frame of a world."""
+        return self._sides[world].frame
+
+    def wake(self) -> None:
+        """Look at the queues again."""
+        wake, self._wake = self._wake, self._hardware.env.event()
+        wake.succeed()
+
+    def abort(self) -> None:
+        """Stop the running job and empty the owner's queue."""
+        if self.job is not None:
+            self.job.stop(NpuFault.ABORTED)
+        for side in self._sides.values():
+            side.queue.clear()
+
+    def _sequencer(self) -> Routine:
+        """Run the owner's jobs one after the other."""
+        while True:
+            side = self._sides[self.owner] if self.owner is not None else None
+            if side is None or not side.queue:
+                yield self._wake
+                continue
+            order = side.queue.popleft()
+            if side.world is World.SECURE and order.ticket != self.ticket:
+                side.queue.clear()
+                side.report_fault(NpuFault.BAD_TICKET, 0, order.address)
+                continue
+            port = Port(self._hardware, self._filter, self._dram, side.world)
+            start = self._hardware.now
+            self.job = Job(port, self.state, side.counters, address=order.address, count=order.count)
+            yield self.job.over
+            fault, self.job = self.job.fault, None
+            side.counters.busy += self._hardware.now - start
+            if fault is None:
+                side.report_done(order.tag)
+            else:
+                side.queue.clear()
+                side.report_fault(fault.code, fault.index, fault.address)
+
+    def drain(self) -> Routine:
+        """Take both frames from their worlds, stop the running job and wait for its accesses to be answered."""
+        self.owner = None
+        self.abort()
+        yield self._hardware.env.timeout(max(1, self._filter.drained() - self._hardware.now))
+
+    def scrub(self) -> Routine:
+        """Zero every memory and register that a job could have left something in."""
+        yield self._hardware.env.timeout(SCRUB_CYCLES)
+        self.state.scrub()
+        for side in self._sides.values():
+            side.scrub()
+        self.wake()

@@ -1,0 +1,319 @@
+"""Page side of the filter: page-state table, command engine, scrubber, recall by size, freed-page queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import simpy
+
+from ..machine import PAGE_BYTES, World
+from ..recall import Outcome, RecallTable, Timer
+from ..regs import (
+    FLEX_NORMAL,
+    FLEX_SECURE,
+    FlexmemNormal,
+    FlexmemSecure,
+    FlexmemSecureTimer,
+    RecallCommand,
+    RecallResult,
+    RecallState,
+)
+from .commands import CommandPort, Request
+from .kernel import Hardware, Line, Routine
+from .memory import Dram
+from .registers import FULL, Frame, Interrupts, Register, Trigger, Value, View
+
+__all__ = ["FREED_DEPTH", "GRACE_MAX", "GRACE_MIN", "GROUP", "PageSide"]
+
+GROUP = 16
+"""Pages that the command engine checks, or changes, in one cycle."""
+FREED_DEPTH = 64
+"""Entries of the freed-page queue."""
+GRACE_MIN, GRACE_MAX = 1_000, 10_000_000
+"""Hardware limits of the grace period in cycles."""
+TIMERS = 4
+
+_N_COMMAND, _N_FREED, _N_PAID = range(3)
+_S_COMMAND, _S_SIZE, _S_RECALL, _S_EXPIRED, _S_CORRUPT = range(5)
+
+
+class PageSide:
+    """Flex-Mem behind its two register frames.
+
+    Parameters
+    ----------
+    hardware
+        Clock and processes.
+    dram
+        What the scrubber writes to.
+    capacity
+        Pages that the table can hold.
+    drained
+        Cycle in which the last access accepted so far is answered: a change of state is reported then, not before.
+    """
+
+    def __init__(
+        self,
+        hardware: Hardware,
+        normal: Line,
+        secure: Line,
+        *,
+        dram: Dram,
+        capacity: int,
+        drained: Callable[[], int],
+    ) -> None:
+        self._hardware, self._dram, self._capacity, self._drained = hardware, dram, capacity, drained
+        self._n_irq, self._s_irq = Interrupts(normal, width=3), Interrupts(secure, width=5)
+        self.table = RecallTable(0, 0, GRACE_MIN)
+        self._ready = False
+        self._timers: list[Timer | None] = [None] * TIMERS
+        self._engine_queue: simpy.Store = simpy.Store(hardware.env)
+        self._scrub_queue: simpy.Store = simpy.Store(hardware.env)
+        self._in_scrub = 0
+        self._popped = hardware.env.event()
+        self.violations = 0
+        self._alarm_page = 0
+        self._alarm = False
+        self._normal = CommandPort(
+            world=World.NORMAL, submit=self._submit, finished=lambda: self._n_irq.post(_N_COMMAND)
+        )
+        self._secure = CommandPort(
+            world=World.SECURE, submit=self._submit, finished=lambda: self._s_irq.post(_S_COMMAND)
+        )
+        self._control = Value(mask=3, adjust=self._configure, shown=self._control_word)
+        self._base = Value(frozen=self._frozen)
+        self._pages = Value(frozen=self._frozen)
+        self._grace = Value(reset=GRACE_MIN, frozen=self._locked, adjust=lambda v: min(max(v, GRACE_MIN), GRACE_MAX))
+        self._managers = Value(reset=1, mask=0xFFFF, frozen=self._locked)
+        self.normal_frame = Frame(self._normal_registers())
+        self.secure_frame = Frame(self._secure_registers())
+        hardware.start(self._engine())
+        hardware.start(self._scrubber())
+
+    @property
+    def managers(self) -> int:
+        """Mask of the NSAIDs that may use the normal-world frame."""
+        return self._managers.value
+
+    def allows(self, address: int, world: World) -> bool:
+        """Whether the state of the page at ``address`` lets ``world`` through. A corrupt state raises the alarm."""
+        page = address // PAGE_BYTES
+        if self.table.state(page) is RecallState.CORRUPT:
+            self._raise_alarm(page)
+        return self.table.allows(page, world)
+
+    def denied(self) -> None:
+        """Count a violation."""
+        self.violations = min(self.violations + 1, FULL)
+
+    # Registers
+
+    def _normal_registers(self) -> dict[int, Register]:
+        n = FLEX_NORMAL
+        registers: dict[int, Register] = {
+            n.ID: View(lambda: 0x464C584D),
+            n.CAPACITY: View(lambda: self._capacity),
+            n.WINDOW_BASE: View(lambda: self._base.value),
+            n.WINDOW_PAGES: View(lambda: self.table.count if self._ready else 0),
+            n.GRACE: View(lambda: self._grace.value),
+            n.SIZE_REQUEST: Trigger(self._ask, get=lambda: self.table.owed),
+            n.FREED_COUNT: View(lambda: len(self.table.freed)),
+            n.FREED_POP: View(self._pop),
+            n.LENT: View(lambda: self._census(RecallState.FLEX, RecallState.RECALLING)),
+            n.SCRUB_BACKLOG: View(lambda: self._census(RecallState.SCRUBBING)),
+            n.IRQ_STATUS: self._n_irq.status,
+            n.IRQ_ENABLE: self._n_irq.enable,
+        }
+        registers |= self._normal.registers(n.CMD) | self._query(n.QUERY_PAGE, n.QUERY_STATE)
+        return {address - n.base: register for address, register in registers.items()}
+
+    def _secure_registers(self) -> dict[int, Register]:
+        s = FLEX_SECURE
+        registers: dict[int, Register] = {
+            s.ID: View(lambda: 0x464C5853),
+            s.CAPACITY: View(lambda: self._capacity),
+            s.WINDOW_BASE: self._base,
+            s.WINDOW_PAGES: self._pages,
+            s.GRACE: self._grace,
+            s.CONTROL: self._control,
+            s.MANAGERS: self._managers,
+            s.SIZE_OWED: View(lambda: self.table.owed),
+            s.ALARM: Trigger(self._clear_alarm, mask=1, get=lambda: int(self._alarm)),
+            s.ALARM_PAGE: View(lambda: self._alarm_page),
+            s.VIOLATIONS: View(lambda: self.violations),
+            s.IRQ_STATUS: self._s_irq.status,
+            s.IRQ_ENABLE: self._s_irq.enable,
+        }
+        for slot, block in enumerate(s.TIMER):
+            registers |= self._timer(slot, block)
+        registers |= self._secure.registers(s.CMD) | self._query(s.QUERY_PAGE, s.QUERY_STATE)
+        return {address - s.base: register for address, register in registers.items()}
+
+    def _timer(self, slot: int, block: FlexmemSecureTimer) -> dict[int, Register]:
+        def view(get: Callable[[Timer], int]) -> View:
+            return View(lambda: get(timer) if (timer := self._timers[slot]) else 0)
+
+        return {
+            block.FIRST: view(lambda timer: timer.first),
+            block.COUNT: view(lambda timer: timer.count),
+            block.LEFT: view(lambda timer: max(0, timer.deadline - self._hardware.now)),
+        }
+
+    def _query(self, page: int, answer: int) -> dict[int, Register]:
+        asked = Value()
+
+        def look() -> int:
+            state = self.table.state(asked.value)
+            if state is None:
+                return 0
+            return FlexmemNormal.QUERY_STATE__STATE.put(int(state)) | FlexmemNormal.QUERY_STATE__VALID.put(1)
+
+        return {page: asked, answer: View(look)}
+
+    def _census(self, *states: RecallState) -> int:
+        return sum(self.table.states.count(state) for state in states)
+
+    def _locked(self) -> bool:
+        return bool(FlexmemSecure.CONTROL__LOCK.get(self._control.value))
+
+    def _frozen(self) -> bool:
+        return bool(self._control.value)
+
+    def _control_word(self, word: int) -> int:
+        return word | FlexmemSecure.CONTROL__READY.put(int(self._ready))
+
+    def _configure(self, word: int) -> int:
+        """Bits of CONTROL can only be set. Enabling makes every page of the window SCRUBBING."""
+        word |= self._control.value
+        if FlexmemSecure.CONTROL__ENABLE.get(word & ~self._control.value):
+            self.table = RecallTable(
+                self._base.value,
+                min(self._pages.value, self._capacity),
+                self._grace.value,
+                timers=TIMERS,
+                initial=RecallState.SCRUBBING,
+            )
+            for page in range(self.table.base, self.table.base + self.table.count):
+                self._scrub_queue.put((page, 0))
+        if FlexmemSecure.CONTROL__LOCK.get(word):
+            self.table.locked = True
+        return word
+
+    def _ask(self, pages: int) -> None:
+        self.table.owed = min(self.table.owed + pages, FULL)
+        if pages:
+            self._s_irq.post(_S_SIZE)
+
+    def _pop(self) -> int:
+        if not self.table.freed:
+            return 0
+        page = self.table.freed.pop(0)
+        popped, self._popped = self._popped, self._hardware.env.event()
+        popped.succeed()
+        return FlexmemNormal.FREED_POP__PFN.put(page) | FlexmemNormal.FREED_POP__VALID.put(1)
+
+    def _raise_alarm(self, page: int) -> None:
+        if not self._alarm:
+            self._alarm, self._alarm_page = True, page
+        self._s_irq.post(_S_CORRUPT)
+
+    def _clear_alarm(self, word: int) -> None:
+        self._alarm = self._alarm and not word
+
+    # Engine
+
+    def _submit(self, request: Request) -> None:
+        self._engine_queue.put(request)
+
+    def _engine(self) -> Routine:
+        """Take commands of both worlds, and expiries, one after the other."""
+        env = self._hardware.env
+        while True:
+            request: Request | None = yield self._engine_queue.get()
+            if request is None:
+                self._expire()
+                continue
+            groups = -(-max(1, min(request.count, self.table.count)) // GROUP)
+            yield env.timeout(2 + groups)
+            outcome = self._apply(request)
+            if outcome.result is RecallResult.OK:
+                yield env.timeout(max(groups, self._drained() - self._hardware.now))
+            request.port.finish(outcome)
+
+    def _apply(self, request: Request) -> Outcome:
+        table, now = self.table, self._hardware.now
+        if not self._ready:
+            table = RecallTable(0, 0, GRACE_MIN, locked=self.table.locked)
+        table.grace = self._grace.value
+        try:
+            code = RecallCommand(request.code)
+        except ValueError:
+            return Outcome(RecallResult.BAD_COMMAND, request.first)
+        outcome = table.command(code, request.first, request.count, by=request.port.world, now=now)
+        if outcome.result is RecallResult.CORRUPT_STATE:
+            self._raise_alarm(outcome.offender)
+        if outcome.result is RecallResult.OK:
+            if code is RecallCommand.RECALL:
+                self._hardware.at(now + table.grace, self._due)
+                self._s_irq.post(_S_RECALL)
+            if code is RecallCommand.RELEASE:
+                self._queue_scrub(range(request.first, request.first + request.count))
+            self._place_timers()
+        return outcome
+
+    def _due(self) -> None:
+        self._engine_queue.put(None)
+
+    def _expire(self) -> None:
+        taken = self.table.expire(self._hardware.now)
+        self._place_timers()
+        if taken:
+            self._s_irq.post(_S_EXPIRED)
+            self._queue_scrub(taken)
+
+    def _place_timers(self) -> None:
+        """Keep every running timer in its register slot; new ones take the first free slot."""
+        running = self.table.running
+        self._timers = [t if any(t is r for r in running) else None for t in self._timers]
+        for timer in running:
+            if not any(timer is t for t in self._timers):
+                self._timers[self._timers.index(None)] = timer
+
+    # Scrubber
+
+    def _queue_scrub(self, pages: range | list[int]) -> None:
+        drained = self._drained()
+        for page in pages:
+            self._scrub_queue.put((page, drained))
+
+    def _scrubber(self) -> Routine:
+        """Zero pages whose old accesses have drained, while the freed-page queue has room for the report."""
+        env = self._hardware.env
+        while True:
+            page, drained = yield self._scrub_queue.get()
+            yield env.timeout(max(0, drained - self._hardware.now))
+            while len(self.table.freed) + self._in_scrub >= FREED_DEPTH and self._ready:
+                yield self._popped
+            self._in_scrub += 1
+            slot = self._dram.writes.take(self._hardware.now, PAGE_BYTES)
+            self._hardware.at(slot.done, partial(self._scrubbed, page))
+            yield env.timeout(slot.clear - self._hardware.now)
+
+    def _scrubbed(self, page: int) -> None:
+        self._in_scrub -= 1
+        address = page * PAGE_BYTES
+        if not self._dram.holds(address, PAGE_BYTES):
+            self._scrub_queue.put((page, 0))
+            return
+        self._dram.view(address, PAGE_BYTES)[:] = 0
+        owed, waiting = self.table.owed, len(self.table.freed)
+        self.table.scrubbed(page)
+        if not self._ready:
+            self.table.freed.clear()
+            self._ready = self._census(RecallState.SCRUBBING) == 0
+            return
+        if not waiting:
+            self._n_irq.post(_N_FREED)
+        if owed and not self.table.owed:
+            self._n_irq.post(_N_PAID)

@@ -1,0 +1,175 @@
+"""Region side of the filter: address ranges, worlds and NSAIDs, and the record of what was denied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..machine import World
+from ..regs import TZC, Tzc400, Tzc400Region
+from .kernel import Hardware, Latch, Line
+from .registers import Frame, Register, Trigger, Value, View
+
+__all__ = ["Access", "Regions"]
+
+REGIONS = 9
+
+_IDENTITY = {
+    "PID4": 0x04, "PID0": 0x60, "PID1": 0xB4, "PID2": 0x1B, "PID3": 0x00,
+    "CID0": 0x0D, "CID1": 0xF0, "CID2": 0x05, "CID3": 0xB1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who asks for what: one burst as the filter sees its address."""
+
+    address: int
+    write: bool
+    world: World
+    nsaid: int
+    master: int
+
+
+@dataclass
+class Region:
+    """Rules of one address range; bounds in bytes, ``top`` inclusive."""
+
+    base: Value
+    base_high: Value
+    top: Value
+    top_high: Value
+    attributes: Value
+    id_access: Value
+
+    def holds(self, address: int) -> bool:
+        """Whether the region is enabled and has the address."""
+        base = self.base_high.value << 32 | self.base.value
+        top = self.top_high.value << 32 | self.top.value | 0xFFF
+        return bool(Tzc400Region.ATTRIBUTES__FILTER_EN.get(self.attributes.value)) and base <= address <= top
+
+    def allows(self, access: Access) -> bool:
+        """Whether the region's rules let the access through."""
+        if access.world is World.SECURE:
+            field = Tzc400Region.ATTRIBUTES__S_WR_EN if access.write else Tzc400Region.ATTRIBUTES__S_RD_EN
+            return bool(field.get(self.attributes.value))
+        named = Tzc400Region.ID_ACCESS__NSAID_WR_EN if access.write else Tzc400Region.ID_ACCESS__NSAID_RD_EN
+        return bool(named.get(self.id_access.value) >> access.nsaid & 1)
+
+
+class Regions:
+    """TZC-400 view of the filter.
+
+    ``drained`` gives the cycle in which the last access accepted so far is answered: the gate's status falls then.
+    """
+
+    def __init__(self, hardware: Hardware, line: Line, *, drained: Callable[[], int], address_width: int) -> None:
+        self._hardware, self._line, self._drained = hardware, line, drained
+        self.gate = Latch(hardware.env)
+        self._gate_busy_until = 0
+        self._recorded: Access | None = None
+        self._held = self._overrun = self._overlap = False
+        self._action = Value(mask=3, changed=self._drive)
+        self._request = Value(mask=1, changed=self._move_gate, shown=self._gate_word)
+        self.regions = [self._region() for _ in range(REGIONS)]
+        width = Tzc400.BUILD_CONFIG__ADDRESS_WIDTH.put(address_width - 1)
+        build = Tzc400.BUILD_CONFIG__REGIONS.put(REGIONS - 1) | width
+        self.frame = Frame(self._registers(build), lenient=True)
+
+    @staticmethod
+    def _region() -> Region:
+        page = 0xFFFF_F000
+        top = Value(mask=page, shown=lambda value: value | 0xFFF)
+        return Region(Value(mask=page), Value(), top, Value(), Value(mask=0xC000_0001), Value())
+
+    def _registers(self, build: int) -> dict[int, Register]:
+        registers: dict[int, Register] = {
+            TZC.BUILD_CONFIG: View(lambda: build),
+            TZC.ACTION: self._action,
+            TZC.GATE_KEEPER: self._request,
+            TZC.SPECULATION_CTRL: Value(mask=3),
+            TZC.INT_STATUS: View(self._int_status),
+            TZC.INT_CLEAR: Trigger(self._clear, mask=1),
+            TZC.FAIL_ADDRESS_LOW: View(lambda: self._recorded.address if self._recorded else 0),
+            TZC.FAIL_ADDRESS_HIGH: View(lambda: self._recorded.address >> 32 if self._recorded else 0),
+            TZC.FAIL_CONTROL: View(self._fail_control),
+            TZC.FAIL_ID: View(self._fail_id),
+        }
+        for block, region in zip(TZC.REGION, self.regions, strict=True):
+            registers |= {
+                block.BASE_LOW: region.base,
+                block.BASE_HIGH: region.base_high,
+                block.TOP_LOW: region.top,
+                block.TOP_HIGH: region.top_high,
+                block.ATTRIBUTES: region.attributes,
+                block.ID_ACCESS: region.id_access,
+            }
+        registers |= {getattr(TZC, name): _constant(value) for name, value in _IDENTITY.items()}
+        return {address - TZC.base: register for address, register in registers.items()}
+
+    @property
+    def answers_error(self) -> bool:
+        """Whether a denied access is answered DECERR instead of OKAY."""
+        return bool(self._action.value & 1)
+
+    def allows(self, access: Access) -> bool:
+        """Whether the rules of the one region that has the address let the access through.
+
+        Region 0 has what no other region has. Two regions over one address are an error of configuration: denied.
+        """
+        hits = [region for region in self.regions[1:] if region.holds(access.address)]
+        if len(hits) > 1:
+            self._overlap = True
+            return False
+        return (hits or self.regions[:1])[0].allows(access)
+
+    def record(self, access: Access) -> None:
+        """Note a denied access: the first is held until INT_CLEAR, later ones only set the overrun flag."""
+        if self._held:
+            self._overrun = True
+        else:
+            self._recorded, self._held = access, True
+        self._drive()
+
+    def _drive(self) -> None:
+        self._line.drive(self._held and bool(self._action.value & 2))
+
+    def _clear(self, word: int) -> None:
+        if word:
+            self._held = self._overrun = self._overlap = False
+            self._drive()
+
+    def _move_gate(self) -> None:
+        if self._request.value:
+            self.gate.set()
+        elif self.gate.is_set():
+            self.gate.clear()
+            self._gate_busy_until = self._drained()
+
+    def _gate_word(self, request: int) -> int:
+        busy = self.gate.is_set() or self._hardware.now < self._gate_busy_until
+        return Tzc400.GATE_KEEPER__REQUEST.put(request) | Tzc400.GATE_KEEPER__STATUS.put(int(busy))
+
+    def _int_status(self) -> int:
+        return (
+            Tzc400.INT_STATUS__STATUS.put(int(self._held))
+            | Tzc400.INT_STATUS__OVERRUN.put(int(self._overrun))
+            | Tzc400.INT_STATUS__OVERLAP.put(int(self._overlap))
+        )
+
+    def _fail_control(self) -> int:
+        if self._recorded is None:
+            return 0
+        non_secure = self._recorded.world is World.NORMAL
+        return Tzc400.FAIL_CONTROL__NON_SECURE.put(int(non_secure)) | Tzc400.FAIL_CONTROL__WRITE.put(
+            int(self._recorded.write)
+        )
+
+    def _fail_id(self) -> int:
+        if self._recorded is None:
+            return 0
+        return Tzc400.FAIL_ID__ID.put(self._recorded.master << 3) | Tzc400.FAIL_ID__VNET.put(self._recorded.nsaid)
+
+
+def _constant(value: int) -> View:
+    return View(lambda: value)

@@ -1,0 +1,71 @@
+"""Running a job on the transaction-level machine."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..errors import UserError
+from ..npu import Caps
+from .machine import FastMachine
+from .memory import DramTiming, FlashTiming
+
+__all__ = ["find_job", "simulate"]
+
+Message = dict[str, Any]
+JobFunction = Callable[[FastMachine, dict[str, Any], Callable[[Message], None]], Awaitable[dict[str, Any]]]
+
+
+def find_job(job: str) -> JobFunction:
+    """The coroutine function named ``package.module:function``; :class:`UserError` if there is none."""
+    module, _, name = job.partition(":")
+    try:
+        function: JobFunction = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"Job {job!r} can't be found ({error}); name it as package.module:function.") from error
+    return function
+
+
+def simulate(
+    job: str,
+    argument: dict[str, Any],
+    *,
+    on_message: Callable[[Message], None] | None = None,
+    pages: int = 2048,
+    dram_bytes: int = 16 << 20,
+    flash_bytes: int = 64 << 20,
+    array: int = 16,
+    dram: DramTiming | None = None,
+    flash: FlashTiming | None = None,
+    seed: int = 1,
+    cycles: int | None = None,
+) -> dict[str, Any]:
+    """Run ``job`` with ``argument`` and return its result with a ``simulation`` entry of cycles and seconds.
+
+    ``on_message`` gets every message of the job with ``cycle`` and ``time`` (seconds since the epoch) added.
+    ``cycles`` bounds simulated time; past it, or when everything waits for ever, ``RuntimeError`` is raised.
+    """
+    machine = FastMachine(
+        pages=pages,
+        dram_bytes=dram_bytes,
+        flash_bytes=flash_bytes,
+        caps=Caps(n=array),
+        dram=dram,
+        flash=flash,
+        seed=seed,
+    )
+    function = find_job(job)
+
+    def emit(message: Message) -> None:
+        if on_message is not None:
+            on_message({**message, "cycle": machine.now, "time": time.time()})
+
+    async def run() -> dict[str, Any]:
+        return await function(machine, argument, emit)
+
+    begin = time.perf_counter()
+    result = machine.kernel.run(machine.spawn(run(), name=job), limit=cycles)
+    seconds = time.perf_counter() - begin
+    return {**result, "simulation": {"machine": "fast", "cycles": machine.now, "seconds": seconds}}

@@ -1,0 +1,66 @@
+"""Storage DMA device: a normal-world master that moves bytes between flash and memory."""
+
+from __future__ import annotations
+
+from ..machine import BEAT_BYTES, Memory, Response, World
+from ..regs import STORAGE, Storage
+from .filter import Filter, Master
+from .kernel import Hardware, Line, Routine
+from .memory import FlashTiming
+from .registers import Frame, Interrupts, Register, Trigger, Value, View
+
+__all__ = ["StorageDma"]
+
+
+class StorageDma:
+    """STORAGE frame and the engine behind it."""
+
+    def __init__(self, hardware: Hardware, line: Line, *, filter_: Filter, flash: Memory, timing: FlashTiming) -> None:
+        self._hardware, self._filter, self._flash, self._timing = hardware, filter_, flash, timing
+        self._irq = Interrupts(line, width=1)
+        self._busy = self._error = False
+        self._offset, self._low, self._high, self._length = Value(), Value(), Value(), Value()
+        registers: dict[int, Register] = {
+            STORAGE.ID: View(lambda: 0x464C5344),
+            STORAGE.STATUS: View(self._status),
+            STORAGE.FLASH_OFFSET: self._offset,
+            STORAGE.MEM_ADDR_LO: self._low,
+            STORAGE.MEM_ADDR_HI: self._high,
+            STORAGE.LENGTH: self._length,
+            STORAGE.COMMAND: Trigger(self._start, mask=1, rejected=lambda: self._busy),
+            STORAGE.IRQ_STATUS: self._irq.status,
+            STORAGE.IRQ_ENABLE: self._irq.enable,
+        }
+        self.frame = Frame({address - STORAGE.base: register for address, register in registers.items()})
+
+    def _status(self) -> int:
+        return Storage.STATUS__BUSY.put(int(self._busy)) | Storage.STATUS__ERROR.put(int(self._error))
+
+    def _start(self, to_flash: int) -> None:
+        self._busy, self._error = True, False
+        offset, length = self._offset.value, self._length.value
+        address = self._high.value << 32 | self._low.value
+        self._hardware.start(self._transfer(offset, address, length, to_flash=bool(to_flash)))
+
+    def _transfer(self, offset: int, address: int, length: int, *, to_flash: bool) -> Routine:
+        """Move the bytes; memory and flash overlap, so the slower of the two sets the pace."""
+        illegal = length == 0 or any(v % BEAT_BYTES for v in (offset, address, length))
+        if illegal or offset + length > self._flash.size:
+            yield self._hardware.env.timeout(1)
+            self._finish(error=True)
+            return
+        flash_done = self._timing.latency + round(length / self._timing.bytes_per_cycle)
+        start = self._hardware.now
+        place = self._flash.bytes[offset : offset + length]
+        if to_flash:
+            answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, length=length)
+            yield self._hardware.env.timeout(max(0, start + flash_done - self._hardware.now))
+            place[:] = memoryview(answer.data)
+        else:
+            yield self._hardware.env.timeout(flash_done)
+            answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, payload=place.tobytes())
+        self._finish(error=answer.response is not Response.OKAY)
+
+    def _finish(self, *, error: bool) -> None:
+        self._busy, self._error = False, error
+        self._irq.post(0)

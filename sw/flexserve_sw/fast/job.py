@@ -67,14 +67,15 @@ class Port:
             raise denial
         return denial is None
 
-    def occupy(self, beats: int, *, write: bool) -> Steps[None]:
-        """Take bandwidth for ``beats`` and wait until the last is answered."""
+    def occupy(self, beats: int, *, write: bool) -> Steps[int]:
+        """Take bandwidth for ``beats`` and wait until the last has passed; return the cycle in which it is answered."""
         while not self.filter.regions.gate.is_set():
             yield self.filter.regions.gate.event
         channel = self.dram.writes if write else self.dram.reads
         slot = channel.take(self.hardware.now + FILTER_LATENCY, beats * BEAT_BYTES)
         self.filter.occupy(slot.done)
-        yield self.hardware.env.timeout(slot.done - self.hardware.now)
+        yield self.hardware.env.timeout(slot.clear - self.hardware.now)
+        return slot.done
 
 
 class Job:
@@ -91,7 +92,13 @@ class Job:
         self._tokens = {link: simpy.Container(env) for links in LINKS.values() for link in links if link is not None}
         self._queues = {kind: simpy.Store(env, capacity=UNIT_QUEUE) for kind in (Load, Matmul, Store)}
         routines = [self._fetch(), *(self._unit(queue) for queue in self._queues.values())]
-        self._processes = [port.hardware.start(self._guard(routine)) for routine in routines]
+        self._processes: list[simpy.Process] = []
+        for routine in routines:
+            self._start(routine)
+
+    def _start(self, routine: Routine) -> None:
+        self._processes = [process for process in self._processes if process.is_alive]
+        self._processes.append(self._port.hardware.start(self._guard(routine)))
 
     def stop(self, code: NpuFault) -> None:
         """End the job at once with a fault, unless it has ended."""
@@ -132,7 +139,8 @@ class Job:
         while at < self._count:
             place = self._address + at * DESCRIPTOR_BYTES
             many = min(FETCH_DESCRIPTORS, self._count - at, (PAGE_BYTES - place % PAGE_BYTES) // DESCRIPTOR_BYTES)
-            yield from self._port.occupy(many * DESCRIPTOR_BYTES // BEAT_BYTES, write=False)
+            answered = yield from self._port.occupy(many * DESCRIPTOR_BYTES // BEAT_BYTES, write=False)
+            yield self._port.hardware.env.timeout(answered - self._port.hardware.now)
             try:
                 encoded = self._port.read(place, many * DESCRIPTOR_BYTES)
             except BusFault as error:
@@ -161,37 +169,45 @@ class Job:
     def _unit(self, queue: simpy.Store) -> Routine:
         while True:
             index, descriptor = yield queue.get()
-            wait_prev, wait_next, signal_prev, signal_next = LINKS[type(descriptor)]
+            wait_prev, wait_next, _, _ = LINKS[type(descriptor)]
             for flag, link in ((descriptor.wait_prev, wait_prev), (descriptor.wait_next, wait_next)):
                 if flag and link is not None:
                     yield self._tokens[link].get(1)
-            yield from self._spend(descriptor)
-            self._execute(index, descriptor)
-            for flag, link in ((descriptor.signal_prev, signal_prev), (descriptor.signal_next, signal_next)):
-                if flag and link is not None:
-                    yield self._tokens[link].put(1)
-            self._done()
+            done = yield from self._spend(descriptor)
+            self._start(self._land(index, descriptor, done))
 
-    def _spend(self, descriptor: Load | Matmul | Store) -> Routine:
-        """Let the time of a descriptor pass.
+    def _land(self, index: int, descriptor: Descriptor, done: int) -> Routine:
+        """Take effect and pass tokens on once the last word has arrived, while the unit is at its next descriptor."""
+        hardware = self._port.hardware
+        yield hardware.env.timeout(done - hardware.now)
+        self._execute(index, descriptor)
+        _, _, signal_prev, signal_next = LINKS[type(descriptor)]
+        for flag, link in ((descriptor.signal_prev, signal_prev), (descriptor.signal_next, signal_next)):
+            if flag and link is not None:
+                yield self._tokens[link].put(1)
+        self._done()
 
-        LOAD and STORE take their beats of bus bandwidth and one memory latency; MATMUL takes M cycles per weight tile,
-        at least N for the next tile to shift in, and 2 N to fill and empty the array.
+    def _spend(self, descriptor: Load | Matmul | Store) -> Steps[int]:
+        """Wait until the unit is free again and return the cycle in which the descriptor is done.
+
+        LOAD and STORE take their beats of bus bandwidth and are done a memory latency later; MATMUL takes M cycles per
+        weight tile, at least N for the next tile to shift in, and is done when the array has emptied 2 N cycles later.
         """
-        caps = self._state.caps
+        caps, hardware = self._state.caps, self._port.hardware
         match descriptor:
             case Load():
                 beats = descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES)
-                yield from self._port.occupy(beats, write=False)
                 self._counters.read += beats
+                return (yield from self._port.occupy(beats, write=False))
             case Store():
                 beats = descriptor.rows * -(-4 * descriptor.n // BEAT_BYTES)
-                yield from self._port.occupy(beats, write=True)
                 self._counters.written += beats
+                return (yield from self._port.occupy(beats, write=True))
             case Matmul():
                 tiles = caps.tiles(descriptor.k) * caps.tiles(descriptor.n)
-                yield self._port.hardware.env.timeout(tiles * max(descriptor.m, caps.n) + 2 * caps.n)
                 self._counters.rows += tiles * descriptor.m
+                yield hardware.env.timeout(tiles * max(descriptor.m, caps.n))
+                return hardware.now + 2 * caps.n
 
     def _execute(self, index: int, descriptor: Descriptor) -> None:
         """Do what the golden executor does for this one descriptor, its tokens being taken care of here."""

@@ -1,0 +1,1 @@
+"""Drivers of register frames that have the same layout in both worlds."""

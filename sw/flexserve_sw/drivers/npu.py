@@ -1,0 +1,103 @@
+"""Driver of a Flex-NPU command frame, in either world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..machine import Initiator, Interrupt, Machine
+from ..npu import Caps
+from ..regs import NPU_NORMAL, NPU_SECURE, NpuFault, NpuFrame
+from ..sync import Mutex
+
+__all__ = ["NpuCounters", "NpuDriver", "NpuJobFailed"]
+
+
+class NpuJobFailed(Exception):
+    """The NPU ended a job with a fault."""
+
+    def __init__(self, fault: NpuFault, index: int, address: int) -> None:
+        super().__init__(f"The NPU ended a job with {fault.name} at descriptor {index}, address {address:#x}")
+        self.fault = fault
+        self.index = index
+        self.address = address
+
+
+@dataclass(frozen=True)
+class NpuCounters:
+    """Performance counters since this world took the NPU: cycles busy, rows taken, data beats read and written."""
+
+    busy: int
+    rows: int
+    read: int
+    written: int
+
+    def since(self, earlier: NpuCounters) -> NpuCounters:
+        """What was counted after ``earlier``; counters wrap at 32 bits."""
+        wrap = 0xFFFF_FFFF
+        return NpuCounters(
+            (self.busy - earlier.busy) & wrap,
+            (self.rows - earlier.rows) & wrap,
+            (self.read - earlier.read) & wrap,
+            (self.written - earlier.written) & wrap,
+        )
+
+
+class NpuDriver:
+    """Runs jobs one after the other on the frame of the initiator's world."""
+
+    def __init__(self, machine: Machine, *, by: Initiator) -> None:
+        self._machine, self._by = machine, by
+        secure = by is Initiator.SECURE_CPU
+        self.frame: NpuFrame = NPU_SECURE if secure else NPU_NORMAL
+        self._line = Interrupt.NPU_SECURE if secure else Interrupt.NPU_NORMAL
+        self._turn = Mutex(machine)
+        self._tag = 0
+        self.jobs = 0
+
+    async def capabilities(self) -> Caps:
+        """Array size and depths of the NPU's memories."""
+        return Caps.from_register(await self._machine.read_register(self.frame.CAPS, by=self._by))
+
+    async def enable_interrupts(self) -> None:
+        """Let the frame's interrupt line tell of finished and faulted jobs; to be done whenever the NPU was taken."""
+        both = NpuFrame.IRQ_ENABLE__DONE.put(1) | NpuFrame.IRQ_ENABLE__FAULT.put(1)
+        await self._machine.write_register(self.frame.IRQ_ENABLE, both, by=self._by)
+
+    async def run(self, address: int, count: int, *, ticket: int = 0) -> None:
+        """Run ``count`` descriptors at byte ``address``; return when the last write is answered.
+
+        Raises :class:`NpuJobFailed`.
+        """
+        machine, frame, by = self._machine, self.frame, self._by
+        async with self._turn:
+            self._tag = (self._tag + 1) & 0xFFFF
+            self.jobs += 1
+            await machine.write_register(frame.JOB_ADDR_LO, address & 0xFFFF_FFFF, by=by)
+            await machine.write_register(frame.JOB_ADDR_HI, address >> 32, by=by)
+            await machine.write_register(frame.JOB_COUNT, count, by=by)
+            await machine.write_register(frame.JOB_TICKET, ticket, by=by)
+            await machine.write_register(frame.DOORBELL, self._tag, by=by)
+            await machine.wait_interrupt(self._line)
+            status = await machine.read_register(frame.IRQ_STATUS, by=by)
+            if NpuFrame.IRQ_STATUS__FAULT.get(status):
+                failure = await self._failure()
+                await machine.write_register(frame.IRQ_STATUS, status, by=by)
+                raise failure
+            await machine.write_register(frame.IRQ_STATUS, status, by=by)
+
+    async def _failure(self) -> NpuJobFailed:
+        machine, frame, by = self._machine, self.frame, self._by
+        word = await machine.read_register(frame.FAULT, by=by)
+        low = await machine.read_register(frame.FAULT_ADDR_LO, by=by)
+        high = await machine.read_register(frame.FAULT_ADDR_HI, by=by)
+        return NpuJobFailed(NpuFault(NpuFrame.FAULT__CODE.get(word)), NpuFrame.FAULT__INDEX.get(word), high << 32 | low)
+
+    async def counters(self) -> NpuCounters:
+        """Read the performance counters."""
+        machine, frame, by = self._machine, self.frame, self._by
+        return NpuCounters(
+            await machine.read_register(frame.PERF_BUSY, by=by),
+            await machine.read_register(frame.PERF_ROWS, by=by),
+            await machine.read_register(frame.PERF_READ, by=by),
+            await machine.read_register(frame.PERF_WRITE, by=by),
+        )

@@ -1,0 +1,84 @@
+"""What tasks on one machine need to work together: a lock and a bounded channel, built on the machine's events."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from .machine import Event, Machine
+
+__all__ = ["Channel", "Mutex"]
+
+T = TypeVar("T")
+
+
+class Mutex:
+    """Mutual exclusion in order of arrival, as ``async with mutex:``.
+
+    A waiter that is cancelled gives its place up, and passes the lock on if it was handed to it at the same moment.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._held = False
+        self._waiting: deque[Event] = deque()
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody is inside."""
+        return self._held
+
+    async def __aenter__(self) -> None:
+        if not self._held:
+            self._held = True
+            return
+        turn = self._machine.event()
+        self._waiting.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self._pass_on()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().set()
+        else:
+            self._held = False
+
+
+class Channel(Generic[T]):
+    """Queue of at most ``depth`` items between tasks; each ``get`` takes the oldest."""
+
+    def __init__(self, machine: Machine, *, depth: int) -> None:
+        if depth < 1:
+            raise ValueError(f"Channel depth must be at least 1, not {depth!r}")
+        self._depth = depth
+        self._items: deque[T] = deque()
+        self._filled, self._drained = machine.event(), machine.event()
+
+    async def put(self, item: T) -> None:
+        """Append, waiting for room."""
+        while len(self._items) >= self._depth:
+            self._drained.clear()
+            await self._drained.wait()
+        self._items.append(item)
+        self._filled.set()
+
+    async def get(self) -> T:
+        """Take the oldest, waiting for one."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        item = self._items.popleft()
+        self._drained.set()
+        return item

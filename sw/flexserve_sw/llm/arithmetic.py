@@ -1,0 +1,127 @@
+"""Float32 arithmetic of the model in one fixed order.
+
+Everything that is not an integer product is elementwise IEEE arithmetic or a strict left-to-right sum, never a BLAS call or
+a pairwise reduction. A row of a batch therefore has the same bits as the row alone, prefill and decode agree exactly, and
+whoever takes int32 products from the NPU reproduces the reference bit by bit.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UserError
+from .config import ModelConfig
+
+__all__ = [
+    "attention", "dequantise", "exp", "ordered_sum", "product", "quantise_rows", "rms_norm", "rope", "rope_table",
+    "silu_product",
+]  # fmt: skip
+
+Float = npt.NDArray[np.float32]
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+
+LOG2_E = 1.4426950408889634
+LN2_HIGH = 0.693147180369123816490
+LN2_LOW = 1.90821492927058770002e-10
+EXP_TERMS = 12
+EXP_RANGE = 104.0
+INT8_MAX = np.float32(127.0)
+SMALLEST_SCALE = np.finfo(np.float32).tiny
+
+
+def exp(x: Float) -> Float:
+    """e to the x: range reduction and a fixed polynomial in float64, rounded once; the same bits on every machine."""
+    wide = np.clip(x.astype(np.float64), -EXP_RANGE, EXP_RANGE)
+    power = np.rint(wide * LOG2_E)
+    rest = (wide - power * LN2_HIGH) - power * LN2_LOW
+    value = np.ones_like(rest)
+    for term in range(EXP_TERMS, 0, -1):
+        value = value * (rest / term) + 1.0
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(value, power.astype(np.int32)).astype(np.float32)
+
+
+def ordered_sum(x: Float) -> Float:
+    """Sum over the last axis, strictly left to right, in float32: zeros at the end change nothing."""
+    return np.add.accumulate(x, axis=-1, dtype=np.float32)[..., -1]
+
+
+def product(x: Float, weights: Float) -> Float:
+    """``x[T, K] @ weights[K, N]`` in float32, each output summed over K from 0 up."""
+    out = np.zeros((x.shape[0], weights.shape[1]), np.float32)
+    for k in range(weights.shape[0]):
+        out += x[:, k, None] * weights[k]
+    return out
+
+
+def rms_norm(x: Float, weight: Float, eps: float) -> Float:
+    """``x / sqrt(mean(x * x) + eps) * weight`` per row."""
+    mean = ordered_sum(x * x) / np.float32(x.shape[-1])
+    return (x / np.sqrt(mean + np.float32(eps))[..., None]) * weight
+
+
+@lru_cache(maxsize=16)
+def rope_table(config: ModelConfig) -> tuple[Float, Float]:
+    """Cosines and sines, each ``[seq_len, head_dim / 2]``."""
+    pairs = np.arange(config.head_dim // 2, dtype=np.float64)
+    frequency = np.power(config.rope_theta, -2.0 * pairs / config.head_dim)
+    angle = np.arange(config.seq_len, dtype=np.float64)[:, None] * frequency
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+
+def rope(x: Float, position: int, config: ModelConfig) -> Float:
+    """Rotate the pairs (2i, 2i + 1) of each head; ``x[T, heads, head_dim]``, row 0 at ``position``."""
+    cos, sin = (table[position : position + x.shape[0], None, :] for table in rope_table(config))
+    even, odd = x[..., 0::2], x[..., 1::2]
+    out = np.empty_like(x)
+    out[..., 0::2] = even * cos - odd * sin
+    out[..., 1::2] = even * sin + odd * cos
+    return out
+
+
+def attention(q: Float, keys: Float, values: Float, position: int) -> Float:
+    """Causal attention of ``q[T, heads, d]``, row 0 at ``position``, over ``keys`` and ``values[n, kv_heads, d]``.
+
+    Scores are summed over d from 0 up, then divided by sqrt(d); the weighted sum of values runs over positions from 0 up.
+    """
+    count, heads, size = q.shape
+    grouped = q.reshape(count, keys.shape[1], heads // keys.shape[1], size)
+    scores = np.zeros((*grouped.shape[:3], keys.shape[0]), np.float32)
+    for d in range(size):
+        scores += grouped[..., d, None] * keys[:, :, d].T[None, :, None, :]
+    scores /= np.sqrt(np.float32(size))
+    seen = np.arange(keys.shape[0])[None, :] <= position + np.arange(count)[:, None]
+    scores = np.where(seen[:, None, None, :], scores, np.float32(-np.inf))
+    weights = np.where(seen[:, None, None, :], exp(scores - scores.max(axis=-1, keepdims=True)), np.float32(0))
+    weights = weights / ordered_sum(weights)[..., None]
+    out = np.zeros_like(grouped)
+    for j in range(keys.shape[0]):
+        out += weights[..., j, None] * values[j][None, :, None, :]
+    return out.reshape(count, heads * size)
+
+
+def silu_product(gate: Float, up: Float) -> Float:
+    """``gate / (1 + exp(-gate)) * up``."""
+    with np.errstate(over="ignore"):
+        return (gate / (np.float32(1) + exp(-gate))) * up
+
+
+def quantise_rows(x: Float) -> tuple[Int8, Float]:
+    """Symmetric int8 per row: ``scale = max|x| / 127``, ``q = round-half-even(x / scale)``; ``x[T, K]`` to ``q``, ``scale[T]``.
+
+    Raises :class:`UserError` when a value is not finite: the checkpoint makes the arithmetic overflow.
+    """
+    peak = np.abs(x).max(axis=-1)
+    if not np.isfinite(peak).all():
+        raise UserError("The model's values overflow float32; the checkpoint is damaged or not of this architecture.")
+    scale = np.maximum(peak / INT8_MAX, SMALLEST_SCALE)
+    return np.clip(np.rint(x / scale[:, None]), -INT8_MAX, INT8_MAX).astype(np.int8), scale
+
+
+def dequantise(sums: Int32, row_scale: Float, column_scale: Float) -> Float:
+    """``(float32(sum) * row_scale) * column_scale``: in this order, each step rounded to float32."""
+    return (sums.astype(np.float32) * row_scale[:, None]) * column_scale

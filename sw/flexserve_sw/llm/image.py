@@ -1,0 +1,196 @@
+"""The quantised model as it lies in flash and in protected memory: one segment per layer, each loaded and released alone.
+
+A segment is a run of bytes: int8 matrices packed in the NPU's tile order, their float32 scales, and the layer's norms.
+Every tensor begins on a bus beat. What the bytes mean is in the directory, which holds sizes and offsets and no values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from ..errors import UserError
+from ..machine import BEAT_BYTES
+from ..npu import pack_weights
+from .arithmetic import Float, Int8, Int32, quantise_rows
+from .checkpoint import Checkpoint
+from .config import ModelConfig
+
+__all__ = ["ImageTensors", "QuantModel", "Segment", "Tensor", "TensorKind", "quantise"]
+
+INT32_SAFE_K = (2**31 - 1) // (127 * 127)
+"""Longest sum of int8 products that cannot overflow int32."""
+
+
+class TensorKind(Enum):
+    """How a tensor's bytes are laid out."""
+
+    TILES = "tiles"
+    """int8 matrix ``[K, N]`` as :func:`flexserve_sw.npu.pack_weights` packs it."""
+    ROWS = "rows"
+    """int8 rows, each padded with zeros to whole beats."""
+    VECTOR = "vector"
+    """float32, little-endian."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """Directory entry: ``shape`` in elements, ``offset`` and ``size`` in bytes of its segment."""
+
+    name: str
+    kind: TensorKind
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes from one row of a ROWS tensor to the next."""
+        return -(-self.shape[1] // BEAT_BYTES) * BEAT_BYTES
+
+    def vector(self, raw: bytes) -> Float:
+        """Values of a VECTOR tensor from its ``size`` bytes."""
+        return np.frombuffer(raw[: 4 * self.shape[0]], "<f4").astype(np.float32)
+
+    def row(self, raw: bytes) -> Int8:
+        """Values of one row of a ROWS tensor from its ``row_bytes`` bytes."""
+        return np.frombuffer(raw[: self.shape[1]], np.int8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What is allocated, loaded, authenticated and dropped together: ``embedding``, ``layers.{i}`` or ``classifier``."""
+
+    name: str
+    payload: bytes = field(repr=False)
+    tensors: tuple[Tensor, ...]
+
+    def raw(self, tensor: Tensor) -> bytes:
+        """A tensor's bytes."""
+        return self.payload[tensor.offset : tensor.offset + tensor.size]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantModel:
+    """A W8A8 model.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    array
+        NPU array size that the matrices are packed for.
+    segments
+        In the order in which a forward pass needs them.
+    weights
+        The int8 matrices ``[K, N]`` unpacked, by name, for the reference.
+    """
+
+    config: ModelConfig
+    array: int
+    segments: tuple[Segment, ...]
+    weights: dict[str, Int8] = field(repr=False)
+
+    def find(self, name: str) -> tuple[Segment, Tensor]:
+        """Where a tensor lies."""
+        for segment in self.segments:
+            for tensor in segment.tensors:
+                if tensor.name == name:
+                    return segment, tensor
+        raise KeyError(name)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return sum(len(segment.payload) for segment in self.segments)
+
+
+class _Builder:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.payload = bytearray()
+        self.tensors: list[Tensor] = []
+
+    def add(self, name: str, kind: TensorKind, shape: tuple[int, ...], raw: bytes) -> None:
+        self.tensors.append(Tensor(name=name, kind=kind, shape=shape, offset=len(self.payload), size=len(raw)))
+        self.payload += raw + bytes(-len(raw) % BEAT_BYTES)
+
+    def add_vector(self, name: str, values: Float) -> None:
+        self.add(name, TensorKind.VECTOR, values.shape, values.astype("<f4").tobytes())
+
+    def done(self) -> Segment:
+        return Segment(name=self.name, payload=bytes(self.payload), tensors=tuple(self.tensors))
+
+
+def quantise(checkpoint: Checkpoint, *, array: int = 16) -> QuantModel:
+    """Quantise a model: int8 per output channel for linear layers, per row for the embedding, float32 norms.
+
+    Raises :class:`UserError` when a layer is too wide for exact int32 sums.
+    """
+    config = checkpoint.config
+    if max(config.dim, config.hidden) > INT32_SAFE_K:
+        raise UserError(
+            f"Checkpoint {checkpoint.name} has layers wider than {INT32_SAFE_K}; int32 sums could overflow."
+        )
+    weights: dict[str, Int8] = {}
+
+    def add_linear(builder: _Builder, name: str) -> None:
+        columns, scale = quantise_rows(checkpoint.linear(name).T)
+        weights[name] = np.ascontiguousarray(columns.T)
+        k, n = weights[name].shape
+        builder.add(name, TensorKind.TILES, (k, n), pack_weights(weights[name], array))
+        builder.add_vector(f"{name}.scale", scale)
+
+    embedding = _Builder("embedding")
+    rows, scale = quantise_rows(checkpoint.tensors["embedding"])
+    padded = np.pad(rows, ((0, 0), (0, -config.dim % BEAT_BYTES)))
+    embedding.add("embedding", TensorKind.ROWS, (config.vocab, config.dim), padded.tobytes())
+    embedding.add_vector("embedding.scale", scale)
+    segments = [embedding.done()]
+    for layer in range(config.layers):
+        builder = _Builder(f"layers.{layer}")
+        for norm in ("attention_norm", "ffn_norm"):
+            builder.add_vector(f"{builder.name}.{norm}", checkpoint.tensors[f"{builder.name}.{norm}"])
+        for kind in ("qkv", "o", "gate_up", "down"):
+            add_linear(builder, f"{builder.name}.{kind}")
+        segments.append(builder.done())
+    classifier = _Builder("classifier")
+    classifier.add_vector("norm", checkpoint.tensors["norm"])
+    add_linear(classifier, "classifier")
+    return QuantModel(config=config, array=array, segments=(*segments, classifier.done()), weights=weights)
+
+
+class ImageTensors:
+    """The quantised tensors in this computer's memory: the reference that the serving framework is held to."""
+
+    def __init__(self, model: QuantModel) -> None:
+        self._model = model
+        self._vectors: dict[str, Float] = {}
+        self._rows: Int8 | None = None
+
+    async def rows(self, name: str, indices: Sequence[int]) -> Int8:
+        """Rows of the embedding."""
+        if self._rows is None:
+            segment, tensor = self._model.find(name)
+            table = np.frombuffer(segment.raw(tensor), np.int8).reshape(tensor.shape[0], tensor.row_bytes)
+            self._rows = table[:, : tensor.shape[1]]
+        return self._rows[np.asarray(indices)]
+
+    async def vector(self, name: str) -> Float:
+        """A norm or scale."""
+        if name not in self._vectors:
+            segment, tensor = self._model.find(name)
+            self._vectors[name] = tensor.vector(segment.raw(tensor))
+        return self._vectors[name]
+
+    async def product(self, name: str, x: Int8) -> Int32:
+        """Exact int32 product."""
+        return self.multiply(name, x)
+
+    def multiply(self, name: str, x: Int8) -> Int32:
+        """``x[T, K]`` times a linear layer's matrix. Sums stay far below 2**53, so float64 holds them exactly."""
+        sums = x.astype(np.float64) @ self._model.weights[name].astype(np.float64)
+        return sums.astype(np.int32)

@@ -1,0 +1,37 @@
+"""Flex-NPU as software sees it: descriptors, weight packing, the golden executor and programs for whole GEMMs."""
+
+from .descriptors import (
+    DESCRIPTOR_BYTES,
+    Caps,
+    Descriptor,
+    Fence,
+    Load,
+    Matmul,
+    Store,
+    decode,
+    encode_program,
+    pack_weights,
+)
+from .model import NpuFaulted, NpuStalled, NpuState, execute, run_job
+from .program import gemm_program
+from .timing import job_cycles
+
+__all__ = [
+    "DESCRIPTOR_BYTES",
+    "Caps",
+    "Descriptor",
+    "Fence",
+    "Load",
+    "Matmul",
+    "NpuFaulted",
+    "NpuStalled",
+    "NpuState",
+    "Store",
+    "decode",
+    "encode_program",
+    "execute",
+    "gemm_program",
+    "job_cycles",
+    "pack_weights",
+    "run_job",
+]

@@ -1,0 +1,277 @@
+"""NPU job descriptors, capabilities and weight packing. Layouts are those of the register reference."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..regs import (
+    NpuDependence,
+    NpuDescriptorLoad,
+    NpuDescriptorMatmul,
+    NpuDescriptorStore,
+    NpuFrame,
+    NpuOp,
+    NpuSpace,
+)
+
+__all__ = [
+    "DESCRIPTOR_BYTES",
+    "Caps",
+    "Descriptor",
+    "Fence",
+    "Load",
+    "Matmul",
+    "Store",
+    "decode",
+    "encode_program",
+    "pack_weights",
+]
+
+DESCRIPTOR_BYTES = NpuDescriptorLoad.SIZE_BYTES
+"""Bytes of a descriptor; job lists are aligned to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caps:
+    """Sizes of one NPU: array N, scratchpad depths in words of N bytes, accumulator rows of N int32."""
+
+    n: int = 16
+    a_words: int = 4096
+    w_words: int = 4096
+    c_rows: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.n not in (4, 8, 16, 32):
+            raise ValueError(f"Array size must be 4, 8, 16 or 32, not {self.n!r}")
+        for name in ("a_words", "w_words", "c_rows"):
+            value = getattr(self, name)
+            if value < 2 * self.n or value & (value - 1):
+                raise ValueError(f"Depth {name} must be a power of two of at least 2 N, not {value!r}")
+
+    @classmethod
+    def from_register(cls, word: int) -> Caps:
+        """Decode the CAPS register."""
+        return cls(
+            n=NpuFrame.CAPS__ARRAY.get(word),
+            a_words=1 << NpuFrame.CAPS__LOG2_A.get(word),
+            w_words=1 << NpuFrame.CAPS__LOG2_W.get(word),
+            c_rows=1 << NpuFrame.CAPS__LOG2_C.get(word),
+        )
+
+    def to_register(self) -> int:
+        """Value of the CAPS register."""
+        return (
+            NpuFrame.CAPS__ARRAY.put(self.n)
+            | NpuFrame.CAPS__LOG2_A.put(self.a_words.bit_length() - 1)
+            | NpuFrame.CAPS__LOG2_W.put(self.w_words.bit_length() - 1)
+            | NpuFrame.CAPS__LOG2_C.put(self.c_rows.bit_length() - 1)
+        )
+
+    def tiles(self, size: int) -> int:
+        """Tiles of N that cover ``size``."""
+        return -(-size // self.n)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Dependent:
+    """Tokens: ``wait_*`` are taken before the descriptor starts, ``signal_*`` given when it is done."""
+
+    wait_prev: bool = False
+    wait_next: bool = False
+    signal_prev: bool = False
+    signal_next: bool = False
+
+    def _head(self, op: NpuOp, extra: int = 0) -> int:
+        head = NpuDependence
+        return (
+            head.HEAD__OP.put(op)
+            | head.HEAD__WAIT_PREV.put(self.wait_prev)
+            | head.HEAD__WAIT_NEXT.put(self.wait_next)
+            | head.HEAD__SIGNAL_PREV.put(self.signal_prev)
+            | head.HEAD__SIGNAL_NEXT.put(self.signal_next)
+            | extra
+        )
+
+
+def _dependences(head: int) -> dict[str, bool]:
+    return {
+        "wait_prev": bool(NpuDependence.HEAD__WAIT_PREV.get(head)),
+        "wait_next": bool(NpuDependence.HEAD__WAIT_NEXT.get(head)),
+        "signal_prev": bool(NpuDependence.HEAD__SIGNAL_PREV.get(head)),
+        "signal_next": bool(NpuDependence.HEAD__SIGNAL_NEXT.get(head)),
+    }
+
+
+def _words(*words: int) -> bytes:
+    return struct.pack("<8I", *words)
+
+
+def _address(low: int, high: int) -> int:
+    return low | high << 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence(_Dependent):
+    """Later descriptors start when every earlier one is finished and its writes are answered."""
+
+    def encode(self) -> bytes:
+        """The 32 bytes in memory."""
+        return _words(self._head(NpuOp.FENCE), 0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(_Dependent):
+    """Memory to scratchpad: ``rows`` rows of ``row_bytes`` bytes; see the register reference for placement."""
+
+    space: NpuSpace
+    address: int
+    stride: int
+    rows: int
+    row_bytes: int
+    base: int
+    row_step: int
+    word_step: int
+
+    def encode(self) -> bytes:
+        """The 32 bytes in memory."""
+        d = NpuDescriptorLoad
+        return _words(
+            self._head(NpuOp.LOAD, NpuDependence.HEAD__SPACE.put(self.space)),
+            self.address & 0xFFFF_FFFF,
+            self.address >> 32,
+            d.STRIDE__VALUE.put(self.stride),
+            d.SIZE__ROWS.put(self.rows) | d.SIZE__ROW_BYTES.put(self.row_bytes),
+            d.PLACE__BASE.put(self.base) | d.PLACE__ROW_STEP.put(self.row_step),
+            d.STEP__WORD_STEP.put(self.word_step),
+            0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matmul(_Dependent):
+    """Scratchpads to accumulators: C[m][n] (+)= sum over k of A[m][k] * W[k][n]."""
+
+    m: int
+    k: int
+    n: int
+    a_base: int
+    a_step: int
+    w_base: int
+    c_base: int
+    c_step: int
+    accumulate: bool = False
+
+    def encode(self) -> bytes:
+        """The 32 bytes in memory."""
+        d = NpuDescriptorMatmul
+        return _words(
+            self._head(NpuOp.MATMUL, NpuDependence.HEAD__ACCUMULATE.put(self.accumulate)),
+            d.SIZE_MK__M.put(self.m) | d.SIZE_MK__K.put(self.k),
+            d.SIZE_N__N.put(self.n),
+            d.A__BASE.put(self.a_base) | d.A__STEP.put(self.a_step),
+            d.W__BASE.put(self.w_base),
+            d.C__BASE.put(self.c_base) | d.C__STEP.put(self.c_step),
+            0,
+            0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store(_Dependent):
+    """Accumulators to memory: ``rows`` rows of ``n`` int32 values."""
+
+    address: int
+    stride: int
+    rows: int
+    n: int
+    c_base: int
+    c_step: int
+
+    def encode(self) -> bytes:
+        """The 32 bytes in memory."""
+        d = NpuDescriptorStore
+        return _words(
+            self._head(NpuOp.STORE),
+            self.address & 0xFFFF_FFFF,
+            self.address >> 32,
+            d.STRIDE__VALUE.put(self.stride),
+            d.SIZE__ROWS.put(self.rows) | d.SIZE__N.put(self.n),
+            d.C__BASE.put(self.c_base) | d.C__STEP.put(self.c_step),
+            0,
+            0,
+        )
+
+
+Descriptor = Fence | Load | Matmul | Store
+
+
+def decode(encoded: bytes) -> Descriptor:
+    """Descriptor in 32 bytes. ``ValueError`` if the operation is unassigned; sizes are not checked here."""
+    if len(encoded) != DESCRIPTOR_BYTES:
+        raise ValueError(f"A descriptor must have {DESCRIPTOR_BYTES} bytes, not {len(encoded)!r}")
+    word = struct.unpack("<8I", encoded)
+    op = NpuDependence.HEAD__OP.get(word[0])
+    common: dict[str, Any] = _dependences(word[0])
+    if op == NpuOp.FENCE:
+        return Fence(**common)
+    if op == NpuOp.LOAD:
+        load = NpuDescriptorLoad
+        return Load(
+            **common,
+            space=NpuSpace(NpuDependence.HEAD__SPACE.get(word[0])),
+            address=_address(word[1], word[2]),
+            stride=word[3],
+            rows=load.SIZE__ROWS.get(word[4]),
+            row_bytes=load.SIZE__ROW_BYTES.get(word[4]),
+            base=load.PLACE__BASE.get(word[5]),
+            row_step=load.PLACE__ROW_STEP.get(word[5]),
+            word_step=load.STEP__WORD_STEP.get(word[6]),
+        )
+    if op == NpuOp.MATMUL:
+        matmul = NpuDescriptorMatmul
+        return Matmul(
+            **common,
+            accumulate=bool(NpuDependence.HEAD__ACCUMULATE.get(word[0])),
+            m=matmul.SIZE_MK__M.get(word[1]),
+            k=matmul.SIZE_MK__K.get(word[1]),
+            n=matmul.SIZE_N__N.get(word[2]),
+            a_base=matmul.A__BASE.get(word[3]),
+            a_step=matmul.A__STEP.get(word[3]),
+            w_base=matmul.W__BASE.get(word[4]),
+            c_base=matmul.C__BASE.get(word[5]),
+            c_step=matmul.C__STEP.get(word[5]),
+        )
+    if op == NpuOp.STORE:
+        store = NpuDescriptorStore
+        return Store(
+            **common,
+            address=_address(word[1], word[2]),
+            stride=word[3],
+            rows=store.SIZE__ROWS.get(word[4]),
+            n=store.SIZE__N.get(word[4]),
+            c_base=store.C__BASE.get(word[5]),
+            c_step=store.C__STEP.get(word[5]),
+        )
+    raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
+
+
+def encode_program(descriptors: Sequence[Descriptor]) -> bytes:
+    """The job list in memory."""
+    return b"".join(descriptor.encode() for descriptor in descriptors)
+
+
+def pack_weights(weights: npt.NDArray[np.int8], n: int) -> bytes:
+    """Tile-pack ``weights`` (K, N) for array size ``n``: [n tile][k tile][n rows][n lanes], filled up with zeros."""
+    if weights.ndim != 2 or weights.dtype != np.int8:
+        raise ValueError(f"Weights must be a two-dimensional int8 array, not {weights.dtype!r} of {weights.shape!r}")
+    k, columns = weights.shape
+    k_tiles, n_tiles = -(-k // n), -(-columns // n)
+    full = np.zeros((k_tiles * n, n_tiles * n), dtype=np.int8)
+    full[:k, :columns] = weights
+    return full.reshape(k_tiles, n, n_tiles, n).transpose(2, 0, 1, 3).tobytes()

@@ -1,0 +1,253 @@
+"""Golden executor of NPU jobs: what a job computes, descriptor by descriptor, with the faults of the hardware.
+
+A fault stops a job at once. The hardware's units overlap, so after BUS_ERROR the memory written by *other* descriptors
+of the same job is not promised; everything else agrees bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault
+from ..regs import NpuFault, NpuSpace
+from .descriptors import DESCRIPTOR_BYTES, Caps, Descriptor, Fence, Load, Matmul, Store, decode
+
+__all__ = ["NpuFaulted", "NpuStalled", "NpuState", "ReadMemory", "WriteMemory", "execute", "run_job"]
+
+ReadMemory = Callable[[int, int], bytes]
+"""``(address, length) -> bytes``; raises :class:`BusFault` where the bus would. Never asked across a page."""
+
+WriteMemory = Callable[[int, bytes], None]
+"""``(address, payload)``; raises :class:`BusFault` where the bus would. Never asked across a page."""
+
+
+class NpuFaulted(Exception):
+    """A job stopped. ``address`` is of the data for BUS_ERROR, else of the descriptor."""
+
+    def __init__(self, code: NpuFault, index: int, address: int) -> None:
+        super().__init__(f"Job stopped at descriptor {index} with {code.name} at {address:#x}")
+        self.code = code
+        self.index = index
+        self.address = address
+
+
+class NpuStalled(Exception):
+    """A job waits for a token that no earlier descriptor gives; the hardware waits until it is aborted."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"Descriptor {index} waits for a token that no earlier one gives")
+        self.index = index
+
+
+@dataclass
+class NpuState:
+    """What an NPU remembers between jobs: scratchpads (words, N) int8 and accumulators (rows, N) int32."""
+
+    caps: Caps
+    a: npt.NDArray[np.int8] = field(init=False)
+    w: npt.NDArray[np.int8] = field(init=False)
+    c: npt.NDArray[np.int32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.a = np.zeros((self.caps.a_words, self.caps.n), dtype=np.int8)
+        self.w = np.zeros((self.caps.w_words, self.caps.n), dtype=np.int8)
+        self.c = np.zeros((self.caps.c_rows, self.caps.n), dtype=np.int32)
+
+    def scrub(self) -> None:
+        """Zero everything, as the hardware does before the NPU changes hands."""
+        self.a[:] = 0
+        self.w[:] = 0
+        self.c[:] = 0
+
+
+@dataclass
+class _Tokens:
+    """Tokens waiting between neighbouring units."""
+
+    load_to_execute: int = 0
+    execute_to_load: int = 0
+    execute_to_store: int = 0
+    store_to_execute: int = 0
+
+    def take(self, name: str, index: int) -> None:
+        """Take a token or stall."""
+        if getattr(self, name) == 0:
+            raise NpuStalled(index)
+        setattr(self, name, getattr(self, name) - 1)
+
+    def give(self, name: str) -> None:
+        """Give a token."""
+        setattr(self, name, getattr(self, name) + 1)
+
+
+_LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
+    Fence: (None, None, None, None),
+    Load: (None, "execute_to_load", None, "load_to_execute"),
+    Matmul: ("load_to_execute", "store_to_execute", "execute_to_load", "execute_to_store"),
+    Store: ("execute_to_store", None, "store_to_execute", None),
+}
+"""Token counters that wait_prev, wait_next, signal_prev and signal_next mean to each kind of descriptor."""
+
+
+def _flags(descriptor: Descriptor) -> tuple[bool, bool, bool, bool]:
+    return descriptor.wait_prev, descriptor.wait_next, descriptor.signal_prev, descriptor.signal_next
+
+
+def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
+    """Fault that the hardware finds in a descriptor before it does anything for it, or NONE."""
+    if any(flag and link is None for flag, link in zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True)):
+        return NpuFault.BAD_DESCRIPTOR
+    last, depth = 0, 1
+    match descriptor:
+        case Load(rows=rows, row_bytes=row_bytes):
+            if rows == 0 or row_bytes == 0 or descriptor.address % BEAT_BYTES or descriptor.stride % BEAT_BYTES:
+                return NpuFault.BAD_DESCRIPTOR
+            words = caps.tiles(row_bytes)
+            last = descriptor.base + (rows - 1) * descriptor.row_step + (words - 1) * descriptor.word_step
+            depth = caps.a_words if descriptor.space is NpuSpace.ACTIVATIONS else caps.w_words
+        case Matmul(m=m, k=k, n=n):
+            if m == 0 or k == 0 or n == 0:
+                return NpuFault.BAD_DESCRIPTOR
+            k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
+            if (
+                descriptor.a_base + (k_tiles - 1) * descriptor.a_step + m > caps.a_words
+                or descriptor.w_base + n_tiles * k_tiles * caps.n > caps.w_words
+            ):
+                return NpuFault.SCRATCHPAD_RANGE
+            last, depth = descriptor.c_base + (n_tiles - 1) * descriptor.c_step + m - 1, caps.c_rows
+        case Store(rows=rows, n=n):
+            if rows == 0 or n == 0 or descriptor.address % BEAT_BYTES or descriptor.stride % BEAT_BYTES:
+                return NpuFault.BAD_DESCRIPTOR
+            last = descriptor.c_base + (caps.tiles(n) - 1) * descriptor.c_step + rows - 1
+            depth = caps.c_rows
+    return NpuFault.NONE if last < depth else NpuFault.SCRATCHPAD_RANGE
+
+
+def _pieces(address: int, length: int) -> list[tuple[int, int]]:
+    """Cut an access at page borders: (address, length) each."""
+    pieces = []
+    while length:
+        size = min(length, PAGE_BYTES - address % PAGE_BYTES)
+        pieces.append((address, size))
+        address, length = address + size, length - size
+    return pieces
+
+
+def _load(load: Load, state: NpuState, read: ReadMemory) -> None:
+    n = state.caps.n
+    memory = state.a if load.space is NpuSpace.ACTIVATIONS else state.w
+    words = state.caps.tiles(load.row_bytes)
+    beats = -(-load.row_bytes // BEAT_BYTES)
+    places = load.base + load.word_step * np.arange(words)
+    for row in range(load.rows):
+        pieces = _pieces(load.address + row * load.stride, beats * BEAT_BYTES)
+        content = b"".join(read(address, length) for address, length in pieces)[: load.row_bytes]
+        filled = np.frombuffer(content.ljust(words * n, b"\0"), dtype=np.int8)
+        for place, word in zip(places + row * load.row_step, filled.reshape(words, n), strict=True):
+            memory[place] = word
+
+
+def _matmul(matmul: Matmul, state: NpuState) -> None:
+    n, m = state.caps.n, matmul.m
+    k_tiles, n_tiles = state.caps.tiles(matmul.k), state.caps.tiles(matmul.n)
+    a_places = matmul.a_base + np.arange(k_tiles)[None, :] * matmul.a_step + np.arange(m)[:, None]
+    a = state.a[a_places].reshape(m, k_tiles * n)[:, : matmul.k].astype(np.float64)
+    tiles = state.w[matmul.w_base : matmul.w_base + n_tiles * k_tiles * n].reshape(n_tiles, k_tiles * n, n)
+    for tile in range(n_tiles):
+        w = tiles[tile, : matmul.k].astype(np.float64)
+        w[:, matmul.n - tile * n :] = 0
+        # Products of int8 summed over at most 65535 terms are exact in float64, and BLAS is quick there.
+        product = (a @ w).astype(np.int64)
+        rows = slice(matmul.c_base + tile * matmul.c_step, matmul.c_base + tile * matmul.c_step + m)
+        if matmul.accumulate:
+            product += state.c[rows]
+        state.c[rows] = product.astype(np.int32)
+
+
+def _store(store: Store, state: NpuState, write: WriteMemory) -> None:
+    tiles = state.caps.tiles(store.n)
+    places = store.c_base + np.arange(tiles) * store.c_step
+    for row in range(store.rows):
+        content = state.c[places + row].reshape(-1)[: store.n].astype("<i4").tobytes()
+        start = store.address + row * store.stride
+        for address, length in _pieces(start, len(content)):
+            write(address, content[address - start : address - start + length])
+
+
+def _step(
+    descriptor: Descriptor, index: int, tokens: _Tokens, state: NpuState, read: ReadMemory, write: WriteMemory
+) -> None:
+    wait_prev, wait_next, signal_prev, signal_next = _LINKS[type(descriptor)]
+    for flag, link in ((descriptor.wait_prev, wait_prev), (descriptor.wait_next, wait_next)):
+        if flag and link is not None:
+            tokens.take(link, index)
+    try:
+        match descriptor:
+            case Load():
+                _load(descriptor, state, read)
+            case Matmul():
+                _matmul(descriptor, state)
+            case Store():
+                _store(descriptor, state, write)
+    except BusFault as fault:
+        raise NpuFaulted(NpuFault.BUS_ERROR, index, fault.address) from fault
+    for flag, link in ((descriptor.signal_prev, signal_prev), (descriptor.signal_next, signal_next)):
+        if flag and link is not None:
+            tokens.give(link)
+
+
+def execute(
+    descriptors: Sequence[Descriptor],
+    read_memory: ReadMemory,
+    write_memory: WriteMemory,
+    caps: Caps,
+    *,
+    state: NpuState | None = None,
+    job_address: int = 0,
+) -> NpuState:
+    """Run a job and return the NPU's memories after it.
+
+    ``state`` is what earlier jobs left (fresh zeros by default) and is changed in place; ``job_address`` is only used
+    in faults. Raises :class:`NpuFaulted` where the hardware reports a fault and :class:`NpuStalled` where it hangs.
+    """
+    state = NpuState(caps) if state is None else state
+    tokens = _Tokens()
+    for index, descriptor in enumerate(descriptors):
+        fault = check(descriptor, caps)
+        if fault is not NpuFault.NONE:
+            raise NpuFaulted(fault, index, job_address + index * DESCRIPTOR_BYTES)
+        _step(descriptor, index, tokens, state, read_memory, write_memory)
+    return state
+
+
+def run_job(
+    address: int, count: int, read_memory: ReadMemory, write_memory: WriteMemory, state: NpuState
+) -> list[Descriptor]:
+    """Fetch ``count`` descriptors at ``address`` and run them as the hardware does on a doorbell; return them.
+
+    Raises like :func:`execute`; an empty or misaligned list is a BAD_DESCRIPTOR at index 0.
+    """
+    if count == 0 or address % DESCRIPTOR_BYTES:
+        raise NpuFaulted(NpuFault.BAD_DESCRIPTOR, 0, address)
+    done: list[Descriptor] = []
+    tokens = _Tokens()
+    for index in range(count):
+        place = address + index * DESCRIPTOR_BYTES
+        try:
+            encoded = read_memory(place, DESCRIPTOR_BYTES)
+        except BusFault as error:
+            raise NpuFaulted(NpuFault.FETCH_ERROR, index, place) from error
+        try:
+            descriptor = decode(encoded)
+        except ValueError as error:
+            raise NpuFaulted(NpuFault.BAD_DESCRIPTOR, index, place) from error
+        fault = check(descriptor, state.caps)
+        if fault is not NpuFault.NONE:
+            raise NpuFaulted(fault, index, place)
+        _step(descriptor, index, tokens, state, read_memory, write_memory)
+        done.append(descriptor)
+    return done

@@ -1,0 +1,225 @@
+"""Golden NPU executor and GEMM programs against plain numpy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flexserve_sw import npu
+from flexserve_sw.machine import BusFault, Response
+from flexserve_sw.regs import NpuFault, NpuOp, NpuSpace
+
+A, W, C = 0x10_0000, 0x20_0000, 0x40_0000
+SMALL = {4: npu.Caps(n=4, a_words=64, w_words=32, c_rows=32), 8: npu.Caps(n=8, a_words=64, w_words=64, c_rows=32)}
+
+
+class Ram:
+    """Byte memory; pages in ``denied`` answer DECERR."""
+
+    def __init__(self, size=8 << 20):
+        self.bytes = np.zeros(size, dtype=np.uint8)
+        self.denied = set()
+        self.guard = None
+
+    def check(self, address, length):
+        assert address // 4096 == (address + length - 1) // 4096
+        if address // 4096 in self.denied or address + length > self.bytes.size:
+            raise BusFault(address, Response.DECERR)
+
+    def read(self, address, length):
+        self.check(address, length)
+        return self.bytes[address : address + length].tobytes()
+
+    def write(self, address, payload):
+        self.check(address, len(payload))
+        self.bytes[address : address + len(payload)] = np.frombuffer(payload, dtype=np.uint8)
+
+
+def place_gemm(ram, rng, m, k, n, caps):
+    """Random operands in memory; returns the job's arguments and the true product."""
+    a = rng.integers(-128, 128, (m, k), dtype=np.int8)
+    w = rng.integers(-128, 128, (k, n), dtype=np.int8)
+    a_stride = -(-k // 16) * 16
+    padded = rng.integers(-128, 128, (m, a_stride), dtype=np.int8)
+    padded[:, :k] = a
+    ram.bytes[A : A + padded.size] = padded.reshape(-1).view(np.uint8)
+    packed = npu.pack_weights(w, caps.n)
+    ram.bytes[W : W + len(packed)] = np.frombuffer(packed, dtype=np.uint8)
+    arguments = dict(
+        m=m, k=k, n=n, a_addr=A, a_stride=a_stride, w_addr=W, c_addr=C, c_stride=-(-4 * n // 16) * 16, caps=caps
+    )
+    return arguments, a.astype(np.int32) @ w.astype(np.int32)
+
+
+def read_c(ram, arguments):
+    m, n, stride = arguments["m"], arguments["n"], arguments["c_stride"]
+    rows = ram.bytes[C : C + m * stride].reshape(m, stride)
+    return rows[:, : 4 * n].copy().view("<i4")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_gemm_program_computes_the_product_for_any_shape(seed):
+    rng = np.random.default_rng(seed)
+    caps = [SMALL[4], SMALL[8], npu.Caps(n=8), npu.Caps(n=16), npu.Caps(n=32)][seed % 5]
+    m, k, n = (int(rng.choice([1, 2, rng.integers(1, 40), rng.integers(1, 200)])) for _ in range(3))
+    ram = Ram()
+    ram.bytes[:] = 0xA5
+    arguments, expected = place_gemm(ram, rng, m, k, n, caps)
+    job = npu.gemm_program(**arguments)
+    state = npu.NpuState(caps)
+    state.a[:], state.w[:], state.c[:] = 99, 77, 12345
+    npu.execute(job, ram.read, ram.write, caps, state=state)
+    np.testing.assert_array_equal(read_c(ram, arguments), expected, err_msg=f"{seed=} {(m, k, n)} {caps}")
+    rows = ram.bytes[C : C + m * arguments["c_stride"]].reshape(m, -1)
+    assert (rows[:, 4 * n :] == 0xA5).all()
+    assert (ram.bytes[C + m * arguments["c_stride"] :] == 0xA5).all()
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 3000, 40), (3000, 40, 20), (40, 3000, 20), (700, 700, 64), (5, 20, 3000)]
+)
+def test_gemm_program_splits_what_does_not_fit(m, k, n):
+    ram = Ram(16 << 20)
+    caps = npu.Caps(n=16, a_words=1024, w_words=512, c_rows=256)
+    arguments, expected = place_gemm(ram, np.random.default_rng(m * k * n), m, k, n, caps)
+    npu.execute(npu.gemm_program(**arguments), ram.read, ram.write, caps)
+    np.testing.assert_array_equal(read_c(ram, arguments), expected)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_descriptors_survive_encoding(seed):
+    rng = np.random.default_rng(seed)
+
+    def pick(kind):
+        values = {}
+        for f in dataclasses.fields(kind):
+            if f.type == "bool":
+                values[f.name] = bool(rng.integers(2))
+            elif f.name == "space":
+                values[f.name] = NpuSpace(int(rng.integers(2)))
+            elif f.name == "address":
+                values[f.name] = int(rng.integers(1 << 40))
+            elif f.name == "stride":
+                values[f.name] = int(rng.integers(1 << 32))
+            else:
+                values[f.name] = int(rng.integers(1 << 16))
+        return kind(**values)
+
+    for kind in (npu.Fence, npu.Load, npu.Matmul, npu.Store):
+        descriptor = pick(kind)
+        assert len(descriptor.encode()) == npu.DESCRIPTOR_BYTES
+        assert npu.decode(descriptor.encode()) == descriptor
+
+
+def test_unassigned_operations_do_not_decode():
+    for op in set(range(16)) - set(NpuOp):
+        with pytest.raises(ValueError, match=rf"not {op}$"):
+            npu.decode(bytes([op]) + bytes(31))
+
+
+def test_caps_survive_the_register():
+    for caps in (*SMALL.values(), npu.Caps(), npu.Caps(n=32, a_words=65536)):
+        assert npu.Caps.from_register(caps.to_register()) == caps
+
+
+LOAD = npu.Load(space=NpuSpace.WEIGHTS, address=A, stride=16, rows=2, row_bytes=16, base=0, row_step=4, word_step=1)
+MATMUL = npu.Matmul(m=4, k=4, n=4, a_base=0, a_step=4, w_base=0, c_base=0, c_step=4)
+STORE = npu.Store(address=C, stride=16, rows=4, n=4, c_base=0, c_step=4)
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (dataclasses.replace(LOAD, address=A + 8), NpuFault.BAD_DESCRIPTOR),
+        (dataclasses.replace(LOAD, stride=24), NpuFault.BAD_DESCRIPTOR),
+        (dataclasses.replace(LOAD, rows=0), NpuFault.BAD_DESCRIPTOR),
+        (dataclasses.replace(LOAD, row_bytes=0), NpuFault.BAD_DESCRIPTOR),
+        (dataclasses.replace(LOAD, wait_prev=True), NpuFault.BAD_DESCRIPTOR),
+        (dataclasses.replace(STORE, signal_next=True), NpuFault.BAD_DESCRIPTOR),
+        (npu.Fence(wait_next=True), NpuFault.BAD_DESCRIPTOR),
+        (dataclasses.replace(MATMUL, k=0), NpuFault.BAD_DESCRIPTOR),
+        (dataclasses.replace(STORE, n=0), NpuFault.BAD_DESCRIPTOR),
+        (dataclasses.replace(LOAD, base=25), NpuFault.SCRATCHPAD_RANGE),
+        (dataclasses.replace(LOAD, space=NpuSpace.ACTIVATIONS, rows=2, row_step=61), NpuFault.SCRATCHPAD_RANGE),
+        (dataclasses.replace(MATMUL, a_base=61), NpuFault.SCRATCHPAD_RANGE),
+        (dataclasses.replace(MATMUL, w_base=29), NpuFault.SCRATCHPAD_RANGE),
+        (dataclasses.replace(MATMUL, n=8, c_step=29), NpuFault.SCRATCHPAD_RANGE),
+        (dataclasses.replace(STORE, c_base=29), NpuFault.SCRATCHPAD_RANGE),
+    ],
+)
+def test_illegal_descriptors_fault_before_they_do_anything(bad, code):
+    ram = Ram()
+    state = npu.NpuState(SMALL[4])
+    ram.bytes[A : A + 64] = 1
+    with pytest.raises(npu.NpuFaulted) as caught:
+        npu.execute([npu.Fence(), bad], ram.read, ram.write, SMALL[4], state=state, job_address=0x1000)
+    assert (caught.value.code, caught.value.index, caught.value.address) == (code, 1, 0x1020)
+    assert not state.a.any()
+    assert not state.w.any()
+    assert not ram.bytes[C : C + 4096].any()
+
+
+@pytest.mark.parametrize("bad", [LOAD, MATMUL, STORE])
+def test_the_largest_legal_place_does_not_fault(bad):
+    room = {npu.Load: {"base": 24}, npu.Matmul: {"a_base": 60, "w_base": 28, "c_base": 28}, npu.Store: {"c_base": 28}}
+    ram = Ram()
+    npu.execute([dataclasses.replace(bad, **room[type(bad)])], ram.read, ram.write, SMALL[4])
+
+
+def test_a_denied_page_is_a_bus_error_at_its_first_byte():
+    ram = Ram()
+    ram.denied.add((A + 4096) // 4096)
+    job = [dataclasses.replace(LOAD, address=A + 4096 - 16, row_bytes=32)]
+    with pytest.raises(npu.NpuFaulted) as caught:
+        npu.execute(job, ram.read, ram.write, SMALL[4])
+    assert (caught.value.code, caught.value.address) == (NpuFault.BUS_ERROR, A + 4096)
+
+
+def test_a_job_is_fetched_checked_and_run_from_memory():
+    ram = Ram()
+    caps = npu.Caps(n=8)
+    arguments, expected = place_gemm(ram, np.random.default_rng(5), 9, 30, 17, caps)
+    program = npu.gemm_program(**arguments)
+    ram.write(0x1000, npu.encode_program(program))
+    assert npu.run_job(0x1000, len(program), ram.read, ram.write, npu.NpuState(caps)) == program
+    np.testing.assert_array_equal(read_c(ram, arguments), expected)
+    for address, count, code in ((0x1008, 1, NpuFault.BAD_DESCRIPTOR), (0x1000, 0, NpuFault.BAD_DESCRIPTOR)):
+        with pytest.raises(npu.NpuFaulted) as caught:
+            npu.run_job(address, count, ram.read, ram.write, npu.NpuState(caps))
+        assert (caught.value.code, caught.value.index) == (code, 0)
+    ram.denied.add(1)
+    with pytest.raises(npu.NpuFaulted) as caught:
+        npu.run_job(0x1000, 1, ram.read, ram.write, npu.NpuState(caps))
+    assert (caught.value.code, caught.value.address) == (NpuFault.FETCH_ERROR, 0x1000)
+
+
+def test_waiting_for_a_token_that_nobody_gave_stalls():
+    ram = Ram()
+    with pytest.raises(npu.NpuStalled):
+        npu.execute([dataclasses.replace(MATMUL, wait_prev=True)], ram.read, ram.write, SMALL[4])
+
+
+def test_programs_leave_no_token_behind_and_take_none_in_vain():
+    for m, k, n in ((1, 1, 1), (1, 512, 512), (128, 512, 512), (64, 172, 64), (17, 100, 300)):
+        job = npu.gemm_program(
+            m=m, k=k, n=n, a_addr=A, a_stride=1024, w_addr=W, c_addr=C, c_stride=4096, caps=npu.Caps()
+        )
+        kinds = {kind: [d for d in job if isinstance(d, kind)] for kind in (npu.Load, npu.Matmul, npu.Store)}
+        given = sum(d.signal_next for d in kinds[npu.Load])
+        assert given == sum(d.wait_prev for d in kinds[npu.Matmul])
+        assert sum(d.signal_prev for d in kinds[npu.Matmul]) == sum(d.wait_next for d in kinds[npu.Load])
+        assert sum(d.signal_next for d in kinds[npu.Matmul]) == sum(d.wait_prev for d in kinds[npu.Store])
+        assert sum(d.signal_prev for d in kinds[npu.Store]) == sum(d.wait_next for d in kinds[npu.Matmul])
+
+
+def test_estimated_time_is_near_the_arithmetic_limit_for_a_large_product():
+    caps = npu.Caps()
+    job = npu.gemm_program(m=128, k=512, n=512, a_addr=A, a_stride=512, w_addr=W, c_addr=C, c_stride=2048, caps=caps)
+    assert 131_072 < npu.job_cycles(job, caps) < 134_000
+
+
+@pytest.mark.parametrize("name", ["m", "k", "n"])
+def test_empty_products_are_refused(name):
+    sizes = {"m": 1, "k": 1, "n": 1, name: 0}
+    with pytest.raises(ValueError, match=r"not 0$"):
+        npu.gemm_program(**sizes, a_addr=A, a_stride=16, w_addr=W, c_addr=C, c_stride=16, caps=npu.Caps())

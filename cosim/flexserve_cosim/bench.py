@@ -1,0 +1,120 @@
+"""The cocotb side of a session: runs one job on the simulated phone, inside the simulator's process.
+
+A cocotb module: the simulator imports it. What it does is written in the file that ``FLEXSERVE_SESSION`` names;
+messages go out as JSON lines on the file descriptor in ``FLEXSERVE_MESSAGES``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import IO, Any, cast
+
+import cocotb
+from cocotb.handle import HierarchyObject, LogicObject
+
+from flexserve_sw.errors import UserError
+from flexserve_sw.fast.memory import DramTiming, FlashTiming
+from flexserve_sw.machine import MachineDied
+
+from .kernel import Kernel
+from .machine import RtlMachine
+
+Message = dict[str, Any]
+Job = Callable[[RtlMachine, Message, Callable[[Message], None]], Awaitable[Message]]
+
+
+def find_job(name: str) -> Job:
+    """The coroutine function that ``package.module:function`` names."""
+    module, _, function = name.partition(":")
+    return cast(Job, getattr(importlib.import_module(module), function))
+
+
+class Channel:
+    """Messages to the session, one JSON object per line."""
+
+    def __init__(self, stream: IO[str], started: float) -> None:
+        self._stream = stream
+        self._started = started
+
+    def send(self, kind: str, cycle: int, body: Any) -> None:
+        """Send a line now: whoever reads shows it while the simulation runs."""
+        line = {"type": kind, "cycle": cycle, "time": time.monotonic() - self._started, "body": body}
+        self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._stream.flush()
+
+
+async def run(
+    wake: LogicObject, machine: RtlMachine, kernel: Kernel, job: Job, session: Message, channel: Channel
+) -> Message:
+    """Let the job run to its end, entering Python only when the simulator asks for it."""
+
+    async def main() -> Message:
+        await machine.reset()
+        return await job(machine, session["argument"], lambda body: channel.send("message", machine.now, body))
+
+    limit = session["cycle_limit"]
+    machine.limit = limit
+    task = kernel.spawn(main(), name="job")
+    while True:
+        kernel.run()
+        if task.done():
+            break
+        if limit is not None and machine.now >= limit:
+            why = f"The job did not end within {limit} cycles"
+            raise kernel.lost() or MachineDied(f"{why}; waiting: {kernel.waiting()}")
+        if machine.idle():
+            raise kernel.lost() or MachineDied(f"The job cannot end: nothing is under way; waiting: {kernel.waiting()}")
+        await wake.value_change
+        machine.dispatch()
+    result = task.result
+    lost = kernel.lost()
+    if lost is not None:
+        raise lost
+    return result
+
+
+@cocotb.test()
+async def session(dut: HierarchyObject) -> None:
+    """Run the job of this process and report its end, whatever it is."""
+    order = json.loads(Path(os.environ["FLEXSERVE_SESSION"]).read_text())
+    started = time.monotonic()
+    with os.fdopen(int(os.environ["FLEXSERVE_MESSAGES"]), "w") as stream:
+        channel = Channel(stream, started)
+        kernel = Kernel()
+        machine = RtlMachine(
+            kernel=kernel,
+            clock_hz=order["clock_hz"],
+            dram_bytes=order["dram_bytes"],
+            flash_bytes=order["flash_bytes"],
+            dram=DramTiming(**order["dram"]),
+            flash=FlashTiming(**order["flash"]),
+            seed=order["seed"],
+        )
+        try:
+            result = await run(
+                cast(LogicObject, dut.wake), machine, kernel, find_job(order["function"]), order, channel
+            )
+        except Exception as error:
+            body = {
+                "kind": "user" if isinstance(error, UserError) else "job",
+                "message": str(error),
+                "traceback": traceback.format_exc(),
+            }
+            channel.send("error", machine.now, body)
+            return
+        wall = time.monotonic() - started
+        simulation = {
+            "cycles": machine.now,
+            "seconds": wall,
+            "khz": machine.now / wall / 1e3,
+            "wakes": machine.wakes,
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        channel.send("result", machine.now, {"result": result, "simulation": simulation})

@@ -1,0 +1,208 @@
+"""Runs jobs on the simulated phone: one child process per job, messages streamed back as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cocotb_tools.config
+import find_libpython
+
+from flexserve_sw.errors import UserError
+from flexserve_sw.fast.memory import DramTiming, FlashTiming
+
+from .build import SimBuild
+
+__all__ = ["JobFailed", "SimulatorDied", "simulate", "simulator_environment"]
+
+Message = dict[str, Any]
+
+
+class SimulatorDied(UserError):
+    """The simulator's process ended before its job did."""
+
+
+class JobFailed(Exception):
+    """The job raised inside the simulator; carries its traceback."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(f"{message}\n\n{traceback}")
+        self.message = message
+        self.traceback = traceback
+
+
+def simulator_environment(build: SimBuild, *, module: str, seed: int, directory: Path) -> dict[str, str]:
+    """Environment in which a simulator finds this Python, cocotb and the test module."""
+    libpython = find_libpython.find_libpython()
+    if libpython is None:
+        raise UserError("This Python has no shared library for the simulator to load: use one that has.")
+    environment = dict(os.environ)
+    environment.update(
+        {
+            "COCOTB_TEST_MODULES": module,
+            "COCOTB_TOPLEVEL": build.top,
+            "COCOTB_RANDOM_SEED": str(seed),
+            "COCOTB_RESULTS_FILE": str(directory / "results.xml"),
+            "COCOTB_TRUST_INERTIAL_WRITES": "1",
+            "COCOTB_ANSI_OUTPUT": "0",
+            "TOPLEVEL_LANG": "verilog",
+            "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
+            "PYGPI_PYTHON_BIN": sys.executable,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+    )
+    return environment
+
+
+@contextmanager
+def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in its own group that does not outlive the block."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def simulate(
+    build: SimBuild,
+    function: str,
+    argument: Message,
+    *,
+    on_message: Callable[[Message], None] | None = None,
+    dram: DramTiming | None = None,
+    flash: FlashTiming | None = None,
+    flash_bytes: int = 64 << 20,
+    clock_hz: int = 1_000_000_000,
+    waves: Path | None = None,
+    seed: int = 1,
+    cycle_limit: int | None = None,
+    timeout: float | None = None,
+) -> Message:
+    """Run the job ``package.module:function`` on the RTL and return its result.
+
+    Parameters
+    ----------
+    build
+        Simulator with the phone harness.
+    argument
+        Handed to the job; JSON-able, like its messages and its result.
+    on_message
+        Called with each message of the job as it is made, with ``cycle`` and wall-clock ``time`` (s) added.
+    dram, flash, flash_bytes, clock_hz
+        The platform.
+    waves
+        File for the waveform; ``build`` must be one that can record.
+    seed
+        Of what is unknown at power-up: memory contents and uninitialised registers.
+    cycle_limit, timeout
+        Simulated cycles and wall-clock seconds after which the job is given up.
+
+    The result's entry ``simulation`` has ``cycles``, ``seconds``, ``khz``, ``wakes``, ``peak_rss_bytes``, ``seed``.
+    Raises :class:`SimulatorDied`, :class:`JobFailed`, or the job's own :class:`UserError`.
+    """
+    if waves is not None and build.waves is None:
+        raise ValueError(f"Waveforms need a build that can record them, not {build.name!r}")
+    if not 1 <= seed < 1 << 31:
+        raise ValueError(f"Seed must be from 1 to 2**31 - 1, not {seed!r}")
+    with tempfile.TemporaryDirectory(prefix="flexserve-") as name:
+        directory = Path(name)
+        order = directory / "session.json"
+        order.write_text(
+            json.dumps(
+                {
+                    "function": function,
+                    "argument": argument,
+                    "dram": asdict(dram or DramTiming()),
+                    "flash": asdict(flash or FlashTiming()),
+                    "dram_bytes": build.dram_bytes,
+                    "flash_bytes": flash_bytes,
+                    "clock_hz": clock_hz,
+                    "seed": seed,
+                    "cycle_limit": cycle_limit,
+                }
+            )
+        )
+        command = [str(build.executable), f"+verilator+seed+{seed}", "+verilator+rand+reset+2"]
+        if waves is not None:
+            command += ["--trace-file", str(waves)]
+        environment = simulator_environment(build, module="flexserve_cosim.bench", seed=seed, directory=directory)
+        environment |= {"FLEXSERVE_SESSION": str(order), "COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
+        end = _run(command, environment, directory, on_message, timeout)
+    result: Message = end["result"]
+    result["simulation"] = end["simulation"] | {"seed": seed, "build": build.key}
+    return result
+
+
+def _run(
+    command: list[str],
+    environment: dict[str, str],
+    directory: Path,
+    on_message: Callable[[Message], None] | None,
+    timeout: float | None,
+) -> Message:
+    """Start the simulator, pass its messages on, and return the body of its last one."""
+    log = directory / "log.txt"
+    receive, send = os.pipe()
+    environment["FLEXSERVE_MESSAGES"] = str(send)
+    timed_out = threading.Event()
+    with os.fdopen(receive) as stream, log.open("wb") as output:
+        try:
+            with child(
+                command, env=environment, cwd=directory, stdout=output, stderr=output, pass_fds=[send]
+            ) as process:
+                os.close(send)
+                send = -1
+
+                def give_up() -> None:
+                    timed_out.set()
+                    os.killpg(process.pid, signal.SIGKILL)
+
+                watchdog = threading.Timer(timeout, give_up) if timeout is not None else None
+                if watchdog:
+                    watchdog.start()
+                try:
+                    for line in stream:
+                        message = json.loads(line)
+                        if message["type"] == "message":
+                            if on_message:
+                                on_message(message["body"] | {"cycle": message["cycle"], "time": message["time"]})
+                        elif message["type"] == "error":
+                            raise _error(message["body"])
+                        else:
+                            process.wait()
+                            body: Message = message["body"]
+                            return body
+                    code = process.wait()
+                finally:
+                    if watchdog:
+                        watchdog.cancel()
+        finally:
+            if send >= 0:
+                os.close(send)
+    if timed_out.is_set():
+        raise SimulatorDied(f"The simulator was stopped: its job did not end within {timeout:g} s.")
+    tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-4:]) or "nothing"
+    raise SimulatorDied(f"The simulator died ({_reason(code)}) before its job ended; the last lines it wrote: {tail}")
+
+
+def _error(body: Message) -> Exception:
+    if body["kind"] == "user":
+        return UserError(body["message"])
+    return JobFailed(body["message"], body["traceback"])
+
+
+def _reason(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

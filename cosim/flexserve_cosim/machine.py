@@ -109,7 +109,9 @@ class RtlMachine:
         self._dram.bytes[:] = np.frombuffer(np.random.default_rng(seed).bytes(dram_bytes), np.uint8)
         self._flash = _map(0, flash_bytes)
         self._library.phone_dram(self._dram.bytes.ctypes.data, DRAM_BASE, dram_bytes)
-        self._library.phone_dram_timing(dram.latency, dram.latency, dram.bytes_per_cycle, 0, 0)
+        self._library.phone_dram_timing(
+            dram.latency, dram.latency, dram.bytes_per_cycle, dram.refresh_interval, dram.refresh_cycles
+        )
         self._library.phone_flash(self._flash.bytes.ctypes.data, flash_bytes)
         self._library.phone_flash_timing(flash.latency, flash.bytes_per_cycle)
 

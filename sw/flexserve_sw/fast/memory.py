@@ -17,10 +17,15 @@ DRAM_BASE = 0x8000_0000
 
 @dataclass(frozen=True, kw_only=True)
 class DramTiming:
-    """Memory as the filter sees it: cycles to the first beat, and bytes per cycle in each direction."""
+    """Memory as the filter sees it: cycles to the first beat, and bytes per cycle in each direction.
+
+    Every ``refresh_interval`` cycles no data moves for ``refresh_cycles``; 0 is memory without refresh.
+    """
 
     latency: int = 60
     bytes_per_cycle: float = 16.0
+    refresh_interval: int = 0
+    refresh_cycles: int = 0
 
     def __post_init__(self) -> None:
         if self.latency < 1:
@@ -76,8 +81,8 @@ class Dram:
     def __init__(self, *, size: int, timing: DramTiming, seed: int) -> None:
         contents = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
         self.memory = Memory(DRAM_BASE, contents)
-        self.reads = Channel(latency=timing.latency, bytes_per_cycle=timing.bytes_per_cycle)
-        self.writes = Channel(latency=timing.latency, bytes_per_cycle=timing.bytes_per_cycle)
+        self.reads = Channel(latency=timing.latency, bytes_per_cycle=timing.mean_bytes_per_cycle)
+        self.writes = Channel(latency=timing.latency, bytes_per_cycle=timing.mean_bytes_per_cycle)
 
     def holds(self, address: int, length: int) -> bool:
         """Whether the bytes exist."""

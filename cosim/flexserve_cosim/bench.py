@@ -39,13 +39,12 @@ def find_job(name: str) -> Job:
 class Channel:
     """Messages to the session, one JSON object per line."""
 
-    def __init__(self, stream: IO[str], started: float) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._started = started
 
     def send(self, kind: str, cycle: int, body: Any) -> None:
         """Send a line now: whoever reads shows it while the simulation runs."""
-        line = {"type": kind, "cycle": cycle, "time": time.monotonic() - self._started, "body": body}
+        line = {"type": kind, "cycle": cycle, "time": time.time(), "body": body}
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._stream.flush()
 
@@ -86,7 +85,7 @@ async def session(dut: HierarchyObject) -> None:
     order = json.loads(Path(os.environ["FLEXSERVE_SESSION"]).read_text())
     started = time.monotonic()
     with os.fdopen(int(os.environ["FLEXSERVE_MESSAGES"]), "w") as stream:
-        channel = Channel(stream, started)
+        channel = Channel(stream)
         kernel = Kernel()
         machine = RtlMachine(
             kernel=kernel,
@@ -111,6 +110,7 @@ async def session(dut: HierarchyObject) -> None:
             return
         wall = time.monotonic() - started
         simulation = {
+            "machine": "rtl",
             "cycles": machine.now,
             "seconds": wall,
             "khz": machine.now / wall / 1e3,

@@ -100,7 +100,7 @@ def simulate(
     argument
         Handed to the job; JSON-able, like its messages and its result.
     on_message
-        Called with each message of the job as it is made, with ``cycle`` and wall-clock ``time`` (s) added.
+        Called with each message of the job as it is made, with ``cycle`` and ``time`` (seconds since the epoch) added.
     dram, flash, flash_bytes, clock_hz
         The platform.
     waves
@@ -110,7 +110,7 @@ def simulate(
     cycle_limit, timeout
         Simulated cycles and wall-clock seconds after which the job is given up.
 
-    The result's entry ``simulation`` has ``cycles``, ``seconds``, ``khz``, ``wakes``, ``peak_rss_bytes``, ``seed``.
+    The result's entry ``simulation`` has ``machine``, ``cycles``, ``seconds``, ``khz``, ``wakes``, ``peak_rss_bytes``, ``seed``.
     Raises :class:`SimulatorDied`, :class:`JobFailed`, or the job's own :class:`UserError`.
     """
     if waves is not None and build.waves is None:

@@ -34,6 +34,15 @@ class DramTiming:
             raise ValueError(
                 f"DRAM bandwidth must be above 0 and at most 16 bytes per cycle, not {self.bytes_per_cycle!r}"
             )
+        if not 0 <= self.refresh_cycles <= self.refresh_interval or 0 < self.refresh_interval == self.refresh_cycles:
+            refresh = (self.refresh_interval, self.refresh_cycles)
+            raise ValueError(f"DRAM refresh must take less than its interval, not {refresh!r}")
+
+    @property
+    def mean_bytes_per_cycle(self) -> float:
+        """Bandwidth that refresh leaves."""
+        busy = self.refresh_cycles / self.refresh_interval if self.refresh_interval else 0.0
+        return self.bytes_per_cycle * (1 - busy)
 
 
 @dataclass(frozen=True, kw_only=True)

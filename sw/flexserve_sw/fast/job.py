@@ -88,7 +88,7 @@ class Job:
         self.over = env.event()
         self.fault: NpuFaulted | None = None
         self._started = self._finished = 0
-        self._idle = env.event()
+        self._progress = env.event()
         self._tokens = {link: simpy.Container(env) for links in LINKS.values() for link in links if link is not None}
         self._queues = {kind: simpy.Store(env, capacity=UNIT_QUEUE) for kind in (Load, Matmul, Store)}
         routines = [self._fetch(), *(self._unit(queue) for queue in self._queues.values())]
@@ -125,9 +125,8 @@ class Job:
 
     def _done(self) -> None:
         self._finished += 1
-        if self._finished == self._started:
-            idle, self._idle = self._idle, self._port.hardware.env.event()
-            idle.succeed()
+        progress, self._progress = self._progress, self._port.hardware.env.event()
+        progress.succeed()
         if self._finished == self._count:
             self._end()
 
@@ -161,7 +160,7 @@ class Job:
         self._started += 1
         if isinstance(descriptor, Fence):
             while self._finished < self._started - 1:
-                yield self._idle
+                yield self._progress
             self._done()
         else:
             yield self._queues[type(descriptor)].put((index, descriptor))

@@ -1,0 +1,139 @@
+"""The stage in which an address gets its verdict."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from flexserve_hw.bus.axi4 import AXI4Shape
+from flexserve_hw.params import FlexMemParams
+from flexserve_hw.regs.enums import RecallState
+
+from .bursts import stays_in_page
+from .layouts import (
+    PAGE_SHIFT,
+    REGIONS,
+    TableReadSignature,
+    group_shift,
+    page_index_width,
+    pfn_width,
+    region_layout,
+    window_layout,
+)
+from .regions import RegionCheck
+from .states import CODE_WIDTH, codes, is_legal
+
+__all__ = ["Lookup", "verdict_layout"]
+
+_NONSECURE = codes(RecallState.NORMAL)
+_SECURE = codes(RecallState.FLEX, RecallState.RECALLING, RecallState.SEALED)
+
+
+def verdict_layout(shape: AXI4Shape) -> data.StructLayout:
+    """An address with its verdict: ``epoch`` in which it was accepted, and why it is denied."""
+    return data.StructLayout({"request": shape.address, "allow": 1, "epoch": 1, "overlap": 1, "corrupt": 1})
+
+
+class Lookup(wiring.Component):
+    """Accept addresses and judge each by region and by page, once.
+
+    An access is allowed if it is a legal burst within its page, its region permits it, and its page, if it lies in the
+    window, is in a state that gives its world access. In a window without initialised table nothing is allowed.
+
+    Parameters
+    ----------
+    params : FlexMemParams
+    write : bool
+        Judge writes rather than reads.
+
+    Members
+    -------
+    upstream : In(stream)
+        Addresses.
+    verdict : Out(stream)
+        The same with verdicts, in order.
+    open : In(1)
+        Addresses are accepted.
+    regions, window, epoch : In
+        Sampled when an address is accepted.
+    table : Out(TableReadSignature)
+    accept : Out(1)
+        An address is accepted in this cycle.
+
+    Latency and ordering
+    --------------------
+    One cycle, one address per cycle. ``upstream.ready`` depends combinationally on ``verdict.ready``; a verdict, once
+    offered, does not change, whatever happens to the table.
+    """
+
+    def __init__(self, *, params: FlexMemParams, write: bool):
+        self._params = params
+        self._write = write
+        shape = params.bus.axi4.shape
+        super().__init__(
+            {
+                "upstream": In(stream.Signature(shape.address)),
+                "verdict": Out(stream.Signature(verdict_layout(shape))),
+                "open": In(1),
+                "regions": In(region_layout(params)).array(REGIONS),
+                "window": In(window_layout(params)),
+                "epoch": In(1),
+                "table": Out(TableReadSignature(params=params)),
+                "accept": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        request, verdict = self.upstream.payload, self.verdict.payload
+        m.submodules.regions = regions = RegionCheck(params=self._params, write=self._write)
+
+        pfn = Signal(pfn_width(self._params))
+        index = Signal.like(pfn)
+        within = Signal()
+        m.d.comb += [
+            pfn.eq(request.addr[PAGE_SHIFT:]),
+            index.eq(pfn - self.window.base),
+            within.eq((pfn >= self.window.base) & (index < self.window.pages)),
+            regions.pfn.eq(pfn),
+            regions.nonsecure.eq(request.prot.nonsecure),
+            regions.nsaid.eq(request.user),
+            *(theirs.eq(ours) for theirs, ours in zip(regions.regions, self.regions, strict=True)),
+        ]
+
+        # Everything that decides is held with the address: the table's read port holds its data until the next read.
+        taken, permitted, paged, known, overlap = Signal(), Signal(), Signal(), Signal(), Signal()
+        held, epoch = Signal.like(request), Signal()
+        shift = group_shift(self._params)
+        page = Signal(max(1, shift))
+        m.d.comb += [
+            self.upstream.ready.eq(self.open & (~taken | self.verdict.ready)),
+            self.accept.eq(self.upstream.valid & self.upstream.ready),
+            self.table.en.eq(self.accept),
+            self.table.word.eq(index[shift : page_index_width(self._params)]),
+            self.verdict.valid.eq(taken),
+        ]
+        with m.If(self.verdict.ready):
+            m.d.sync += taken.eq(0)
+        with m.If(self.accept):
+            m.d.sync += [
+                taken.eq(1),
+                held.eq(request),
+                epoch.eq(self.epoch),
+                overlap.eq(regions.overlap),
+                permitted.eq(regions.allow & stays_in_page(request, data_width=self._params.bus.data_width)),
+                paged.eq(within),
+                known.eq(self.window.initialised),
+                page.eq(index[:shift]),
+            ]
+
+        stored = Signal(CODE_WIDTH)
+        accessible = Mux(held.prot.nonsecure, stored & _NONSECURE, stored & _SECURE).any()
+        m.d.comb += [
+            verdict.request.eq(held),
+            verdict.epoch.eq(epoch),
+            verdict.overlap.eq(overlap),
+            stored.eq(self.table.data.word_select(page, CODE_WIDTH)),
+            verdict.corrupt.eq(taken & paged & known & ~is_legal(stored)),
+            verdict.allow.eq(permitted & (~paged | (known & is_legal(stored) & accessible))),
+        ]
+        return m

@@ -1,0 +1,69 @@
+"""The page-state table."""
+
+from amaranth.hdl import Module, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In
+
+from flexserve_hw.params import FlexMemParams
+
+from .layouts import TableReadSignature, table_words, word_width
+from .states import CODE_WIDTH
+
+__all__ = ["PageTable"]
+
+
+class PageTable(wiring.Component):
+    """States of the pages of the window, ``params.group`` of them to a word.
+
+    The table comes up with unknown contents; the command engine writes every word before anyone relies on it.
+
+    Parameters
+    ----------
+    params : FlexMemParams
+
+    Members
+    -------
+    ar, aw, walk, scan, query : In(TableReadSignature)
+        Independent read ports. A read in the cycle of a write to the same word returns the new contents.
+    write_mask : In
+        Pages of the word to write.
+    write_word : In, write_code : In
+        The word, and the code word that every page of the mask takes.
+
+    Latency and ordering
+    --------------------
+    Reads take one cycle. Writes are seen by reads of the same cycle.
+    """
+
+    def __init__(self, *, params: FlexMemParams):
+        self._params = params
+        read = In(TableReadSignature(params=params))
+        super().__init__(
+            {
+                "ar": read,
+                "aw": read,
+                "walk": read,
+                "scan": read,
+                "query": read,
+                "write_mask": In(params.group),
+                "write_word": In(word_width(params)),
+                "write_code": In(CODE_WIDTH),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        group = self._params.group
+        m.submodules.states = states = memory.Memory(
+            shape=unsigned(group * CODE_WIDTH), depth=table_words(self._params), init=[]
+        )
+        write = states.write_port(granularity=CODE_WIDTH)
+        m.d.comb += [
+            write.addr.eq(self.write_word),
+            write.data.eq(self.write_code.replicate(group)),
+            write.en.eq(self.write_mask),
+        ]
+        for port in (self.ar, self.aw, self.walk, self.scan, self.query):
+            read = states.read_port(transparent_for=(write,))
+            m.d.comb += [read.en.eq(port.en), read.addr.eq(port.word), port.data.eq(read.data)]
+        return m

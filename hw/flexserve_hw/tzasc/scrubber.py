@@ -1,0 +1,224 @@
+"""The scrubber: zeroes pages in SCRUBBING, and says so only when memory has answered."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from flexserve_hw.bus.axi4 import PAGE_BYTES
+from flexserve_hw.params import FlexMemParams
+from flexserve_hw.regs.enums import RecallState
+
+from .drain import Wait, follow
+from .layouts import PAGE_SHIFT, TableReadSignature, group_shift, page_index_width, window_layout, word_width
+from .states import codes, pages_in
+
+__all__ = ["SCRUB_BEATS", "SCRUB_SLOTS", "Scrubber"]
+
+SCRUB_BEATS = 16
+"""Beats of a scrub burst: short, because other writers wait for its end."""
+
+SCRUB_SLOTS = 4
+"""Pages in work at once: one whose bursts go out, the others waiting for their answers."""
+
+
+class Scrubber(wiring.Component):
+    """Find pages in SCRUBBING and write zeros over them.
+
+    A page is picked from the table, then waits until a drain that covers its change of state is over; only then may its first
+    zero go out, so that no transaction accepted before can leave anything behind. When every burst is answered
+    OKAY, the page is finished: the command engine turns it to NORMAL. After any other answer it stays in SCRUBBING, is not
+    finished, and is picked again.
+
+    Parameters
+    ----------
+    params : FlexMemParams
+
+    Members
+    -------
+    window, backlog : In
+        The window, and the pages of it in SCRUBBING.
+    room : In(1)
+        One more page may be started besides ``working``; low when its report might find the freed queue full.
+    table : Out(TableReadSignature)
+        Scan port.
+    wanted, draining, flip, drained : In(1)
+        See :class:`.drain.Drain`.
+    aw : Out(stream), b : In
+        See :class:`.write_path.WritePath`.
+    finish : Out(stream)
+        Index of a page that is all zeros; taken when the table says so.
+    working : Out
+        Pages started and not finished.
+    active : Out(1)
+        Some page is picked or in work.
+
+    Latency and ordering
+    --------------------
+    The next page is sought, one table word per cycle, and drained while the present one is written, so pages follow each other
+    without a gap.
+    """
+
+    def __init__(self, *, params: FlexMemParams):
+        beats = PAGE_BYTES * 8 // params.bus.data_width
+        if beats < SCRUB_BEATS:
+            raise ValueError(f"A page must have at least {SCRUB_BEATS} beats, not {beats!r}")
+        self._params = params
+        self._bursts = beats // SCRUB_BEATS
+        self._slots = min(SCRUB_SLOTS, 1 << params.bus.id_width)
+        index = page_index_width(params)
+        bus = params.bus
+        super().__init__(
+            {
+                "window": In(window_layout(params)),
+                "backlog": In(index + 1),
+                "room": In(1),
+                "table": Out(TableReadSignature(params=params)),
+                "wanted": In(1),
+                "draining": In(1),
+                "flip": In(1),
+                "drained": In(1),
+                "aw": Out(stream.Signature(data.StructLayout({"addr": bus.addr_width, "id": bus.id_width}))),
+                "b": In(data.StructLayout({"valid": 1, "id": bus.id_width, "okay": 1})),
+                "finish": Out(stream.Signature(index)),
+                "working": Out(range(self._slots + 1)),
+                "active": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        index = page_index_width(self._params)
+        slots = [
+            {
+                "busy": Signal(name=f"slot{n}_busy"),
+                "page": Signal(index, name=f"slot{n}_page"),
+                "unsent": Signal(name=f"slot{n}_unsent"),
+                "answers": Signal(range(self._bursts + 1), name=f"slot{n}_answers"),
+                "failed": Signal(name=f"slot{n}_failed"),
+            }
+            for n in range(self._slots)
+        ]
+        picked, page, wait = Signal(), Signal(index), Signal(Wait)
+        m.d.comb += [
+            self.working.eq(sum(slot["busy"] for slot in slots)),
+            self.active.eq(picked | (self.working != 0)),
+        ]
+        self._scan(m, slots, picked, page, wait)
+        self._write(m, slots, picked, page, wait)
+        self._collect(m, slots)
+        return m
+
+    def _scan(self, m, slots, picked, page, wait):
+        """Walk the table round and round for a page that nobody works on yet."""
+        shift = group_shift(self._params)
+        cursor, looking, looked = (Signal(word_width(self._params)), Signal(), Signal(word_width(self._params)))
+        last = (self.window.pages >> shift) - 1
+        seek = Signal()
+        taken = [(slot["busy"], slot["page"]) for slot in slots]
+        busy_pages = 0
+        for busy, owned in taken:
+            same = busy & ((owned >> shift) == looked)
+            busy_pages = busy_pages | (same << owned[:shift] if shift else same)
+        hits = Signal(self._params.group)
+        offset = Signal(max(1, shift))
+        m.d.comb += [
+            # More pages wait than are in work, and none is picked.
+            seek.eq(self.window.initialised & ~picked & (self.backlog > self.working)),
+            self.table.en.eq(seek),
+            self.table.word.eq(cursor),
+            hits.eq(pages_in(self.table.data, codes(RecallState.SCRUBBING)) & ~busy_pages),
+        ]
+        for n in reversed(range(self._params.group)):
+            with m.If(hits[n]):
+                m.d.comb += offset.eq(n)
+        m.d.sync += [looking.eq(seek), looked.eq(cursor)]
+        with m.If(seek):
+            m.d.sync += cursor.eq(Mux(cursor == last, 0, cursor + 1))
+        m.d.sync += follow(wait, flip=self.flip, drained=self.drained)
+        with m.If(looking & seek & hits.any()):
+            # The drain that covers this page: one to come, the one going on, or one that is over.
+            m.d.sync += [
+                picked.eq(1),
+                page.eq(Cat(offset[:shift], looked)),
+                cursor.eq(looked),
+                looking.eq(0),
+                wait.eq(
+                    Mux(
+                        self.wanted,
+                        Mux(self.flip, Wait.DRAINED, Wait.FLIP),
+                        Mux(self.draining & ~self.drained, Wait.DRAINED, Wait.NOTHING),
+                    )
+                ),
+            ]
+
+    def _write(self, m, slots, picked, page, wait):
+        """Start the picked page in a free slot and send its bursts."""
+        sending, slot = Signal(), Signal(range(self._slots))
+        base, burst = Signal(page.shape()), Signal(range(self._bursts))
+        free, choice = Signal(), Signal(range(self._slots))
+        last = self.aw.valid & self.aw.ready & (burst == self._bursts - 1)
+        for n in reversed(range(self._slots)):
+            with m.If(~slots[n]["busy"]):
+                m.d.comb += [free.eq(1), choice.eq(n)]
+        m.d.comb += [
+            self.aw.valid.eq(sending),
+            self.aw.payload.id.eq(slot),
+            self.aw.payload.addr.eq(
+                ((self.window.base + base) << PAGE_SHIFT) | (burst << exact_log2(PAGE_BYTES // self._bursts))
+            ),
+        ]
+        with m.If(self.aw.valid & self.aw.ready):
+            m.d.sync += burst.eq(burst + 1)
+        with m.If(last):
+            m.d.sync += [sending.eq(0), burst.eq(0)]
+            self._in_slot(m, slots, slot, lambda s: s["unsent"].eq(0))
+        with m.If((~sending | last) & picked & (wait == Wait.NOTHING) & free & self.room):
+            m.d.sync += [sending.eq(1), slot.eq(choice), base.eq(page), picked.eq(0)]
+            self._in_slot(
+                m,
+                slots,
+                choice,
+                lambda s: [
+                    s["busy"].eq(1),
+                    s["page"].eq(page),
+                    s["unsent"].eq(1),
+                    s["answers"].eq(0),
+                    s["failed"].eq(0),
+                ],
+            )
+
+    def _collect(self, m, slots):
+        """Count answers; hand over the pages that are done and drop those that failed."""
+        turn = Signal(range(self._slots))
+        chosen, held = Signal(range(self._slots)), Signal()
+        complete = []
+        for n, slot in enumerate(slots):
+            with m.If(self.b.valid & (self.b.id == n)):
+                m.d.sync += slot["answers"].eq(slot["answers"] + 1)
+                with m.If(~self.b.okay):
+                    m.d.sync += slot["failed"].eq(1)
+            ended = slot["busy"] & ~slot["unsent"] & (slot["answers"] == self._bursts)
+            complete.append(ended & ~slot["failed"])
+            with m.If(ended & slot["failed"]):
+                m.d.sync += slot["busy"].eq(0)
+        complete = Cat(complete)
+        for n in reversed(range(self._slots)):
+            with m.If(complete[n]):
+                m.d.comb += chosen.eq(n)
+        with m.If(held):
+            m.d.comb += chosen.eq(turn)
+        m.d.comb += self.finish.valid.eq(complete.any())
+        m.d.sync += [held.eq(self.finish.valid & ~self.finish.ready), turn.eq(chosen)]
+        with m.Switch(chosen):
+            for n, slot in enumerate(slots):
+                with m.Case(n):
+                    m.d.comb += self.finish.payload.eq(slot["page"])
+                    with m.If(self.finish.valid & self.finish.ready):
+                        m.d.sync += slot["busy"].eq(0)
+
+    def _in_slot(self, m, slots, which, statements):
+        with m.Switch(which):
+            for n, slot in enumerate(slots):
+                with m.Case(n):
+                    m.d.sync += statements(slot)

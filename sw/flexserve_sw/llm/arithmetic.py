@@ -1,12 +1,13 @@
 """Float32 arithmetic of the model in one fixed order.
 
-Everything that is not an integer product is elementwise IEEE arithmetic or a strict left-to-right sum, never a BLAS call or
-a pairwise reduction. A row of a batch therefore has the same bits as the row alone, prefill and decode agree exactly, and
-whoever takes int32 products from the NPU reproduces the reference bit by bit.
+Everything that is not an integer product is elementwise IEEE arithmetic or a strict left-to-right sum, never a BLAS
+call or a pairwise reduction. A row of a batch therefore has the same bits as the row alone, prefill and decode agree
+exactly, and whoever takes int32 products from the NPU reproduces the reference bit by bit.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..errors import UserError
 from .config import ModelConfig
 
 __all__ = [
-    "attention", "dequantise", "exp", "ordered_sum", "product", "quantise_rows", "rms_norm", "rope", "rope_table",
+    "attention", "dequantise", "exp", "ordered_sum", "product", "quantise_rows", "rms_norm", "rope",
     "silu_product",
 ]  # fmt: skip
 
@@ -27,8 +28,9 @@ Int32 = npt.NDArray[np.int32]
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 0.693147180369123816490
 LN2_LOW = 1.90821492927058770002e-10
-EXP_TERMS = 12
+EXP_COEFFICIENTS = tuple(1.0 / math.factorial(n) for n in range(13))
 EXP_RANGE = 104.0
+ROPE_BLOCK = 256
 INT8_MAX = np.float32(127.0)
 SMALLEST_SCALE = np.finfo(np.float32).tiny
 
@@ -38,16 +40,18 @@ def exp(x: Float) -> Float:
     wide = np.clip(x.astype(np.float64), -EXP_RANGE, EXP_RANGE)
     power = np.rint(wide * LOG2_E)
     rest = (wide - power * LN2_HIGH) - power * LN2_LOW
-    value = np.ones_like(rest)
-    for term in range(EXP_TERMS, 0, -1):
-        value = value * (rest / term) + 1.0
+    value = np.full_like(rest, EXP_COEFFICIENTS[-1])
+    for coefficient in EXP_COEFFICIENTS[-2::-1]:
+        value *= rest
+        value += coefficient
     with np.errstate(over="ignore", under="ignore"):
         return np.ldexp(value, power.astype(np.int32)).astype(np.float32)
 
 
 def ordered_sum(x: Float) -> Float:
     """Sum over the last axis, strictly left to right, in float32: zeros at the end change nothing."""
-    return np.add.accumulate(x, axis=-1, dtype=np.float32)[..., -1]
+    total: Float = np.add.accumulate(x, axis=-1, dtype=np.float32)[..., -1]
+    return total
 
 
 def product(x: Float, weights: Float) -> Float:
@@ -61,21 +65,29 @@ def product(x: Float, weights: Float) -> Float:
 def rms_norm(x: Float, weight: Float, eps: float) -> Float:
     """``x / sqrt(mean(x * x) + eps) * weight`` per row."""
     mean = ordered_sum(x * x) / np.float32(x.shape[-1])
-    return (x / np.sqrt(mean + np.float32(eps))[..., None]) * weight
+    normed: Float = (x / np.sqrt(mean + np.float32(eps))[..., None]) * weight
+    return normed
 
 
-@lru_cache(maxsize=16)
-def rope_table(config: ModelConfig) -> tuple[Float, Float]:
-    """Cosines and sines, each ``[seq_len, head_dim / 2]``."""
-    pairs = np.arange(config.head_dim // 2, dtype=np.float64)
-    frequency = np.power(config.rope_theta, -2.0 * pairs / config.head_dim)
-    angle = np.arange(config.seq_len, dtype=np.float64)[:, None] * frequency
+@lru_cache(maxsize=64)
+def _rope_block(head_dim: int, theta: float, block: int) -> tuple[Float, Float]:
+    """Cosines and sines of ``ROPE_BLOCK`` positions; by blocks, so that a huge context costs what is used of it."""
+    pairs = np.arange(head_dim // 2, dtype=np.float64)
+    frequency = np.power(theta, -2.0 * pairs / head_dim)
+    positions = np.arange(block * ROPE_BLOCK, (block + 1) * ROPE_BLOCK, dtype=np.float64)
+    angle = positions[:, None] * frequency
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
 
 def rope(x: Float, position: int, config: ModelConfig) -> Float:
     """Rotate the pairs (2i, 2i + 1) of each head; ``x[T, heads, head_dim]``, row 0 at ``position``."""
-    cos, sin = (table[position : position + x.shape[0], None, :] for table in rope_table(config))
+    end = position + x.shape[0]
+    blocks = range(position // ROPE_BLOCK, (end - 1) // ROPE_BLOCK + 1)
+    tables = [_rope_block(config.head_dim, config.rope_theta, block) for block in blocks]
+    first = position - blocks[0] * ROPE_BLOCK
+    cos, sin = (
+        np.concatenate([table[part] for table in tables])[first : first + x.shape[0], None, :] for part in (0, 1)
+    )
     even, odd = x[..., 0::2], x[..., 1::2]
     out = np.empty_like(x)
     out[..., 0::2] = even * cos - odd * sin
@@ -86,7 +98,7 @@ def rope(x: Float, position: int, config: ModelConfig) -> Float:
 def attention(q: Float, keys: Float, values: Float, position: int) -> Float:
     """Causal attention of ``q[T, heads, d]``, row 0 at ``position``, over ``keys`` and ``values[n, kv_heads, d]``.
 
-    Scores are summed over d from 0 up, then divided by sqrt(d); the weighted sum of values runs over positions from 0 up.
+    Scores are summed over d from 0 up, then divided by sqrt(d); weighted values are summed over positions from 0 up.
     """
     count, heads, size = q.shape
     grouped = q.reshape(count, keys.shape[1], heads // keys.shape[1], size)
@@ -111,9 +123,10 @@ def silu_product(gate: Float, up: Float) -> Float:
 
 
 def quantise_rows(x: Float) -> tuple[Int8, Float]:
-    """Symmetric int8 per row: ``scale = max|x| / 127``, ``q = round-half-even(x / scale)``; ``x[T, K]`` to ``q``, ``scale[T]``.
+    """Symmetric int8 per row: ``scale = max|x| / 127``, ``q = round-half-even(x / scale)``.
 
-    Raises :class:`UserError` when a value is not finite: the checkpoint makes the arithmetic overflow.
+    ``x[T, K]`` gives ``q[T, K]`` and ``scale[T]``. Raises :class:`UserError` when a value is not finite: the checkpoint
+    makes the arithmetic overflow.
     """
     peak = np.abs(x).max(axis=-1)
     if not np.isfinite(peak).all():

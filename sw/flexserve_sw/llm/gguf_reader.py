@@ -1,6 +1,6 @@
 """Reader of GGUF files of architecture ``llama``: F32, F16 and Q8_0 tensors, SentencePiece-style tokenizer.
 
-GGUF stores q and k with rotary pairs side by side (2i, 2i + 1), the order this project computes in, so nothing is permuted.
+GGUF stores q and k with rotary pairs side by side (2i, 2i + 1), as this project computes: nothing is permuted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def is_gguf(path: Path) -> bool:
 
 
 class _Walk:
-    """Steps over a GGUF header and checks that everything it announces is in the file; the package's reader trusts it."""
+    """Steps over a GGUF header and checks that all it announces is in the file; the package's reader trusts it."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw

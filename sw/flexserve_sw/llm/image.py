@@ -1,4 +1,4 @@
-"""The quantised model as it lies in flash and in protected memory: one segment per layer, each loaded and released alone.
+"""The quantised model as it lies in flash and in protected memory: a segment per layer, each loaded and released alone.
 
 A segment is a run of bytes: int8 matrices packed in the NPU's tile order, their float32 scales, and the layer's norms.
 Every tensor begins on a bus beat. What the bytes mean is in the directory, which holds sizes and offsets and no values.
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import UserError
 from ..machine import BEAT_BYTES
@@ -23,6 +25,9 @@ __all__ = ["ImageTensors", "QuantModel", "Segment", "Tensor", "TensorKind", "qua
 
 INT32_SAFE_K = (2**31 - 1) // (127 * 127)
 """Longest sum of int8 products that cannot overflow int32."""
+
+FLOAT32_SAFE_K = 2**24 // (128 * 128)
+"""Longest sum of int8 products that float32 holds exactly."""
 
 
 class TensorKind(Enum):
@@ -62,7 +67,7 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """What is allocated, loaded, authenticated and dropped together: ``embedding``, ``layers.{i}`` or ``classifier``."""
+    """What is loaded, authenticated and dropped together: ``embedding``, ``layers.{i}`` or ``classifier``."""
 
     name: str
     payload: bytes = field(repr=False)
@@ -170,6 +175,7 @@ class ImageTensors:
         self._model = model
         self._vectors: dict[str, Float] = {}
         self._rows: Int8 | None = None
+        self._matrices: dict[str, npt.NDArray[Any]] = {}
 
     async def rows(self, name: str, indices: Sequence[int]) -> Int8:
         """Rows of the embedding."""
@@ -177,7 +183,8 @@ class ImageTensors:
             segment, tensor = self._model.find(name)
             table = np.frombuffer(segment.raw(tensor), np.int8).reshape(tensor.shape[0], tensor.row_bytes)
             self._rows = table[:, : tensor.shape[1]]
-        return self._rows[np.asarray(indices)]
+        rows: Int8 = self._rows[np.asarray(indices)]
+        return rows
 
     async def vector(self, name: str) -> Float:
         """A norm or scale."""
@@ -191,6 +198,15 @@ class ImageTensors:
         return self.multiply(name, x)
 
     def multiply(self, name: str, x: Int8) -> Int32:
-        """``x[T, K]`` times a linear layer's matrix. Sums stay far below 2**53, so float64 holds them exactly."""
-        sums = x.astype(np.float64) @ self._model.weights[name].astype(np.float64)
-        return sums.astype(np.int32)
+        """``x[T, K]`` times a linear layer's matrix.
+
+        Multiplied in a float type wide enough to hold every partial sum exactly, so order does not matter; by einsum,
+        because a BLAS that starts threads is far slower for these sizes on a busy machine.
+        """
+        if name not in self._matrices:
+            weights = self._model.weights[name]
+            exact = np.float32 if weights.shape[0] <= FLOAT32_SAFE_K else np.float64
+            self._matrices[name] = weights.astype(exact)
+        matrix = self._matrices[name]
+        sums: Int32 = np.einsum("tk,kn->tn", x.astype(matrix.dtype), matrix).astype(np.int32)
+        return sums

@@ -35,7 +35,7 @@ def _layout(config: ModelConfig) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def read_llama2c(path: Path, tokenizer: Tokenizer | None) -> Checkpoint:
-    """Read a version-0 file. Raises :class:`UserError` for anything that is not exactly one, and without a tokenizer."""
+    """Read a version-0 file. Raises :class:`UserError` if it is not exactly one, and without a tokenizer."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header = file.read(28)

@@ -18,9 +18,9 @@ __all__ = ["default_checkpoint", "held_out_text", "read_checkpoint"]
 def read_checkpoint(path: str | Path | None = None, tokenizer: str | Path | None = None) -> Checkpoint:
     """Read a checkpoint; the format is known by its content. Without ``path``: the project's own.
 
-    Supported: llama2.c version 0 (with its tokenizer in ``tokenizer``); GGUF of architecture ``llama`` with F32, F16 or Q8_0
-    tensors; a directory with ``config.json`` and ``model.safetensors`` (F32, F16, BF16), or that file. GGUF and safetensors
-    bring their tokenizer along; ``tokenizer`` (llama2.c format) takes its place. Raises :class:`UserError`.
+    Supported: llama2.c version 0 (with its tokenizer in ``tokenizer``); GGUF of architecture ``llama`` with F32, F16 or
+    Q8_0 tensors; a directory with ``config.json`` and ``model.safetensors`` (F32, F16, BF16), or that file. GGUF and
+    safetensors bring their tokenizer along; ``tokenizer`` (llama2.c format) takes its place. Raises :class:`UserError`.
     """
     if path is None:
         return default_checkpoint(tokenizer)

@@ -93,7 +93,7 @@ class QuantTensors(Protocol):
         """Rows of an int8 table, ``[T, dim]``; the only table is ``embedding``."""
 
     async def vector(self, name: str) -> Float:
-        """A float32 vector: a norm, or ``{linear}.scale`` or ``embedding.scale``, one scale per output channel or row."""
+        """A float32 vector: a norm, or ``{linear}.scale`` or ``embedding.scale``: one per output channel or row."""
 
     async def product(self, name: str, x: Int8) -> Int32:
         """``x[T, K]`` times the int8 matrix of a linear layer, exactly: ``[T, N]`` int32."""
@@ -115,7 +115,8 @@ class QuantWeights:
         rows = await self._tensors.rows("embedding", tokens)
         scale = (await self._tensors.vector("embedding.scale"))[np.asarray(tokens)]
         await self._cpu.charge(Work.FLOP, 2 * rows.size)
-        return rows.astype(np.float32) * scale[:, None]
+        embedded: Float = rows.astype(np.float32) * scale[:, None]
+        return embedded
 
     async def vector(self, name: str) -> Float:
         """A norm's weight."""
@@ -143,8 +144,8 @@ async def forward(
 ) -> Float:
     """Run ``tokens``, the first at ``position``, through the model: prefill for many, decode for one.
 
-    Returns logits ``[1, vocab]`` of the last token, or ``[T, vocab]`` with ``every_row``. The bits of a row do not depend on
-    which tokens share its batch. Raises :class:`UserError` when values overflow.
+    Returns logits ``[1, vocab]`` of the last token, or ``[T, vocab]`` with ``every_row``. The bits of a row do not
+    depend on which tokens share its batch. Raises :class:`UserError` when values overflow.
     """
     if not tokens or position < 0 or position + len(tokens) > config.seq_len:
         raise ValueError(f"tokens must lie within the context of {config.seq_len}, not {len(tokens)} at {position!r}")
@@ -162,7 +163,7 @@ async def forward(
             await cache.append(layer, k.reshape(rows, kv_dim), np.ascontiguousarray(qkv[:, dim + kv_dim :]))
             keys, values = (stored.reshape(-1, config.kv_heads, config.head_dim) for stored in await cache.view(layer))
             mixed = attention(q, keys, values, position)
-            # Per query and visible position of a head: 2 head_dim multiplications and additions twice, scale, max, sum, divide.
+            # Per head, query and visible position: two products of head_dim; scale, max, subtract, sum, divide.
             pairs = config.heads * (rows * position + rows * (rows + 1) // 2)
             await cpu.charge(Work.FLOP, pairs * (4 * config.head_dim + 5))
             await cpu.charge(Work.EXP, pairs)
@@ -215,7 +216,7 @@ class Sampler:
         scaled = logits / self._temperature
         weights = exp(scaled - scaled.max())
         point = np.float32(self._random.random()) * ordered_sum(weights)
-        return int(min(np.searchsorted(np.add.accumulate(weights), point, side="right"), logits.size - 1))
+        return min(int(np.searchsorted(np.add.accumulate(weights), point, side="right")), logits.size - 1)
 
 
 def check_length(config: ModelConfig, prompt: Sequence[int], count: int) -> None:
@@ -224,12 +225,13 @@ def check_length(config: ModelConfig, prompt: Sequence[int], count: int) -> None
         raise UserError("The prompt is empty; give at least one character.")
     if len(prompt) + 1 > config.seq_len:
         raise UserError(
-            f"The prompt has {len(prompt)} tokens but the model's context holds {config.seq_len}, one of them for the answer;"
-            " shorten the prompt."
+            f"The prompt has {len(prompt)} tokens but the model's context holds {config.seq_len},"
+            " one of them for the answer; shorten the prompt."
         )
     if count < 1 or len(prompt) + count > config.seq_len:
         raise UserError(
-            f"{count} new tokens after a prompt of {len(prompt)} do not fit: ask for 1 to {config.seq_len - len(prompt)}."
+            f"{count} new tokens after a prompt of {len(prompt)} do not fit the context;"
+            f" ask for 1 to {config.seq_len - len(prompt)}."
         )
 
 

@@ -30,7 +30,8 @@ class FloatWeights:
 
     async def embed(self, tokens: Sequence[int]) -> Float:
         """Rows of the embedding."""
-        return self._checkpoint.tensors["embedding"][np.asarray(tokens)]
+        rows: Float = self._checkpoint.tensors["embedding"][np.asarray(tokens)]
+        return rows
 
     async def vector(self, name: str) -> Float:
         """A norm's weight."""
@@ -47,20 +48,17 @@ class KvCache:
     """Keys and values in this computer's memory."""
 
     def __init__(self, config: ModelConfig) -> None:
-        self._keys = np.zeros((config.layers, config.seq_len, config.kv_dim), np.float32)
-        self._values = np.zeros_like(self._keys)
-        self._used = [0] * config.layers
+        empty = np.zeros((0, config.kv_dim), np.float32)
+        self._layers = [(empty, empty)] * config.layers
 
     async def append(self, layer: int, keys: Float, values: Float) -> None:
         """Add rows."""
-        start, end = self._used[layer], self._used[layer] + len(keys)
-        self._keys[layer, start:end] = keys
-        self._values[layer, start:end] = values
-        self._used[layer] = end
+        old_keys, old_values = self._layers[layer]
+        self._layers[layer] = np.concatenate((old_keys, keys)), np.concatenate((old_values, values))
 
     async def view(self, layer: int) -> tuple[Float, Float]:
         """All rows so far."""
-        return self._keys[layer, : self._used[layer]], self._values[layer, : self._used[layer]]
+        return self._layers[layer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +88,10 @@ def complete(
     choose: Choose = greedy,
     model: QuantModel | None = None,
 ) -> Completion:
-    """Continue ``prompt`` by up to ``count`` tokens. Raises :class:`~flexserve_sw.errors.UserError` if the context is too short."""
+    """Continue ``prompt`` by up to ``count`` tokens.
+
+    Raises :class:`~flexserve_sw.errors.UserError` if they do not fit the context.
+    """
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     tokens = tokenizer.encode(prompt)
     answer = drive(
@@ -119,9 +120,7 @@ def perplexity(checkpoint: Checkpoint, texts: Iterable[str], *, arithmetic: Arit
     for text in texts:
         tokens = [*tokenizer.encode(text), tokenizer.bos][: config.seq_len + 1]
         logits = drive(
-            forward(
-                config, tokens[:-1], 0, weights=weights, cache=KvCache(config), cpu=FreeCpu(), every_row=True
-            )  # fmt: skip
+            forward(config, tokens[:-1], 0, weights=weights, cache=KvCache(config), cpu=FreeCpu(), every_row=True)
         )
         wide = logits.astype(np.float64)
         peak = wide.max(axis=-1)

@@ -21,8 +21,8 @@ PIECE_LIMIT = 1 << 12
 class Tokenizer:
     """Pieces of text and the order in which they are joined.
 
-    Encoding starts from single characters, bytes where a character is no piece, and joins the neighbours whose union has
-    the highest score, leftmost first, until nothing joins.
+    Encoding starts from single characters, bytes where a character is no piece, and joins the neighbours whose union
+    has the highest score, leftmost first, until nothing joins.
 
     Parameters
     ----------
@@ -157,7 +157,8 @@ def read_llama2c_tokenizer(path: str | Path) -> Tokenizer:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"Cannot read tokenizer {path}: {error.strerror or error}; check the path.") from error
-    pieces, scores = [], []
+    pieces: list[bytes] = []
+    scores: list[float] = []
     offset = 4
     while offset < len(raw):
         if offset + 8 > len(raw):

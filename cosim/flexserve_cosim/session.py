@@ -23,13 +23,17 @@ from flexserve_sw.fast.memory import DramTiming, FlashTiming
 
 from .build import SimBuild
 
-__all__ = ["JobFailed", "SimulatorDied", "simulate", "simulator_environment"]
+__all__ = ["JobFailed", "SimulatorDied", "Stopped", "simulate", "simulator_environment"]
 
 Message = dict[str, Any]
 
 
 class SimulatorDied(UserError):
     """The simulator's process ended before its job did."""
+
+
+class Stopped(Exception):
+    """The job was given up because its caller asked for that."""
 
 
 class JobFailed(Exception):
@@ -90,6 +94,7 @@ def simulate(
     seed: int = 1,
     cycle_limit: int | None = None,
     timeout: float | None = None,
+    stop: threading.Event | None = None,
 ) -> Message:
     """Run the job ``package.module:function`` on the RTL and return its result.
 
@@ -109,8 +114,11 @@ def simulate(
         Of what is unknown at power-up: memory contents and uninitialised registers.
     cycle_limit, timeout
         Simulated cycles and wall-clock seconds after which the job is given up.
+    stop
+        Another thread sets it to have the job given up: the child is killed and :class:`Stopped` raised.
 
-    The result's entry ``simulation`` has ``machine``, ``cycles``, ``seconds``, ``khz``, ``wakes``, ``peak_rss_bytes``, ``seed``.
+    The result's entry ``simulation`` has ``machine`` (``"rtl"``), ``cycles``, ``seconds``, ``khz``, ``wakes``,
+    ``peak_rss_bytes``, ``seed`` and ``build``.
     Raises :class:`SimulatorDied`, :class:`JobFailed`, or the job's own :class:`UserError`.
     """
     if waves is not None and build.waves is None:
@@ -140,7 +148,7 @@ def simulate(
             command += ["--trace-file", str(waves)]
         environment = simulator_environment(build, module="flexserve_cosim.bench", seed=seed, directory=directory)
         environment |= {"FLEXSERVE_SESSION": str(order), "COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
-        end = _run(command, environment, directory, on_message, timeout)
+        end = _run(command, environment, directory, on_message, timeout, stop)
     result: Message = end["result"]
     result["simulation"] = end["simulation"] | {"seed": seed, "build": build.key}
     return result
@@ -152,6 +160,7 @@ def _run(
     directory: Path,
     on_message: Callable[[Message], None] | None,
     timeout: float | None,
+    stop: threading.Event | None,
 ) -> Message:
     """Start the simulator, pass its messages on, and return the body of its last one."""
     log = directory / "log.txt"
@@ -173,8 +182,14 @@ def _run(
                 watchdog = threading.Timer(timeout, give_up) if timeout is not None else None
                 if watchdog:
                     watchdog.start()
+                ended = threading.Event()
+                watcher = threading.Thread(target=_kill_when, args=(process, stop, ended), daemon=True)
+                if stop is not None:
+                    watcher.start()
                 try:
                     for line in stream:
+                        if not line.endswith("\n"):
+                            break  # the child died in the middle of a message
                         message = json.loads(line)
                         if message["type"] == "message":
                             if on_message:
@@ -189,13 +204,26 @@ def _run(
                 finally:
                     if watchdog:
                         watchdog.cancel()
+                    ended.set()
+                    if stop is not None:
+                        watcher.join()
         finally:
             if send >= 0:
                 os.close(send)
+    if stop is not None and stop.is_set():
+        raise Stopped("The simulator was stopped because the run was given up.")
     if timed_out.is_set():
         raise SimulatorDied(f"The simulator was stopped: its job did not end within {timeout:g} s.")
     tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-4:]) or "nothing"
     raise SimulatorDied(f"The simulator died ({_reason(code)}) before its job ended; the last lines it wrote: {tail}")
+
+
+def _kill_when(process: subprocess.Popen[bytes], stop: threading.Event, ended: threading.Event) -> None:
+    """Kill the child's group soon after ``stop`` is set, unless it ended before."""
+    while not ended.is_set():
+        if stop.wait(0.1) and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            return
 
 
 def _error(body: Message) -> Exception:

@@ -15,25 +15,19 @@ ROLES = ("normal world", "secure world", "NPU", "pages", "storage")
 """Processes of a design, from top to bottom."""
 
 _ROLE_OF = {
-    "os": "normal world",
-    "normal": "normal world",
-    "allocate": "normal world",
-    "pressure": "normal world",
-    "migrate": "normal world",
+    "cma": "normal world",
+    "recall": "normal world",
     "npu": "NPU",
-    "page": "pages",
-    "scrub": "pages",
-    "recall": "pages",
+    "pages": "pages",
     "storage": "storage",
-    "flash": "storage",
-    "load": "storage",
-    "swap": "storage",
 }
 
+_UNPROTECTED = "nw-base"
 
-def role(track: str) -> str:
-    """Process that shows ``track``; what is nobody else's is work of the secure world's software."""
-    return next((name for prefix, name in _ROLE_OF.items() if track.startswith(prefix)), "secure world")
+
+def role(track: str, design: str) -> str:
+    """Process that shows ``track``; what is not listed is the serving framework's and runs in the world it runs in."""
+    return _ROLE_OF.get(track, "normal world" if design == _UNPROTECTED else "secure world")
 
 
 def lanes(spans: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -86,14 +80,14 @@ def _design_events(
     scale: float,
 ) -> Iterator[dict[str, Any]]:
     pids = {name: first_pid + i for i, name in enumerate(ROLES)}
-    used = {role(entry["track"]) for entry in timeline} | ({"pages"} if counts else set())
+    used = {role(entry["track"], design) for entry in timeline} | ({"pages"} if counts else set())
     for name in ROLES:
         if name in used:
             yield _meta("process_name", pids[name], 0, name=f"{design}: {name}")
             yield _meta("process_sort_index", pids[name], 0, sort_index=pids[name])
     tid = 0
     for track in dict.fromkeys(entry["track"] for entry in timeline):
-        pid = pids[role(track)]
+        pid = pids[role(track, design)]
         spans = [entry for entry in timeline if entry["track"] == track and "end" in entry]
         chosen = lanes(spans)
         tids = {lane: tid + 1 + lane for lane in range(max(chosen, default=0) + 1)}

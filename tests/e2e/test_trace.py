@@ -46,4 +46,9 @@ def test_trace_has_a_named_process_per_role_and_times_in_microseconds() -> None:
     assert (counter["args"], names[counter["pid"]]) == ({"FLEX": 3}, "flexserve: pages")
     named = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
     assert {(e["pid"], e["tid"]) for e in events if e["ph"] in "Xi"} <= named
-    assert {role(e["cat"]) for e in slices} <= set(ROLES)
+
+
+def test_framework_is_shown_in_the_world_it_runs_in() -> None:
+    assert role("decrypt", "flexserve") == "secure world"
+    assert role("load", "nw-base") == "normal world"
+    assert {role(track, "flexserve") for track in ("recall", "npu", "pages", "storage", "switch")} == set(ROLES)

@@ -92,7 +92,7 @@ class Interconnect(wiring.Component):
                     m.d.comb += [
                         buffer.i.payload.id.eq(Cat(asked.payload.id, Const(number, MASTER_INDEX_WIDTH))),
                         buffer.i.payload.prot.eq(rule.prot(asked.payload.prot)),
-                        buffer.i.payload.user.eq(rule.nsaid),
+                        buffer.i.payload.user.eq(rule.user(asked.payload.user)),
                     ]
 
     def _write_data(self, m, order):

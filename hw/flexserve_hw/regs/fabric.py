@@ -159,7 +159,7 @@ class RegisterFabric(wiring.Component):
                         m.d.sync += [
                             request.addr.eq(channel.payload.addr),
                             request.prot.eq(rule.prot(channel.payload.prot)),
-                            request.user.eq(rule.nsaid),
+                            request.user.eq(rule.user(channel.payload.user)),
                         ]
                 with m.If(arbiter.grant == 2 * index):
                     m.d.comb += port.w.ready.eq(1)

@@ -1,0 +1,128 @@
+"""The simulated phone's SoC: masters, filter, NPU with its gate, storage device and register fabric."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .bus.axi4 import AXI4Signature
+from .bus.axil import AXILiteSignature
+from .bus.identity import Identity
+from .bus.interconnect import Interconnect
+from .params import Nsaid, SocParams
+from .regs.fabric import RegisterFabric, soc_frames
+from .storage import StorageDma
+from .tzasc.filter import FlexFilter
+
+__all__ = ["CPUS", "MASTERS", "Soc"]
+
+CPUS = {
+    "cpu_n": Identity(nsaid=Nsaid.CPU),
+    "cpu_s": Identity(nsaid=Nsaid.CPU, may_be_secure=True),
+    "hostile": Identity(nsaid=Nsaid.HOSTILE),
+}
+"""Masters outside the SoC, each with a port for memory and one for registers, and what is forced upon them."""
+
+MASTERS = {
+    "cpu_n": CPUS["cpu_n"],
+    "cpu_s": CPUS["cpu_s"],
+    "npu": Identity(nsaid=Nsaid.NPU, may_be_secure=True),
+    "storage": Identity(nsaid=Nsaid.STORAGE),
+    "hostile": CPUS["hostile"],
+}
+"""Masters in front of the filter, in the order of the numbers that their IDs carry on top."""
+
+_PROBE_NAMES = {
+    "probe_ar_allow": "probe_filter_ar_allow",
+    "probe_ar_deny": "probe_filter_ar_deny",
+    "probe_aw_allow": "probe_filter_aw_allow",
+    "probe_aw_deny": "probe_filter_aw_deny",
+    "probe_page": "probe_page_event",
+    "probe_scrub": "probe_scrub_active",
+    "probe_decision": "probe_command",
+    "probe_expired": "probe_grace_expired",
+}
+
+
+def _probes(core: wiring.Component) -> dict[str, str]:
+    """Names of the core's probes outside and inside."""
+    return {_PROBE_NAMES.get(name, name): name for name in core.signature.members if name.startswith("probe_")}
+
+
+class Soc(wiring.Component):
+    """Everything between the CPUs and the memories; whatever a test bench drives is a port.
+
+    Parameters
+    ----------
+    params : SocParams
+
+    Members
+    -------
+    cpu_n, cpu_s, hostile : In(AXI4Signature)
+        Memory ports of the normal CPU, the secure CPU and a hostile DMA device.
+    axil_cpu_n, axil_cpu_s, axil_hostile : In(AXILiteSignature)
+        Their register ports.
+    mem : Out(AXI4Signature)
+        To memory; IDs are the filter's.
+    flash_req, flash_rdata, flash_wdata, flash_wdone
+        See :class:`.storage.StorageDma`.
+    irq_flex_n, irq_flex_s, irq_tzc, irq_storage : Out(1)
+        Level interrupts.
+    probe_* : Out
+        Signals to watch; nothing depends on them.
+
+    Latency and ordering
+    --------------------
+    Those of the interconnect, the filter and the register fabric, one after the other.
+    """
+
+    def __init__(self, *, params: SocParams):
+        self._params = params
+        self._filter = FlexFilter(params=params.flex)
+        self._storage = StorageDma(bus=params.npu.bus)
+        bus = params.npu.bus
+        below = self._filter.signature.members["downstream"].signature
+        flash = {name: self._storage.signature.members[name] for name in ("flash_req", "flash_rdata", "flash_wdata")}
+        super().__init__(
+            {name: In(AXI4Signature(**_widths(bus))) for name in CPUS}
+            | {f"axil_{name}": In(AXILiteSignature(addr_width=bus.addr_width)) for name in CPUS}
+            | {"mem": Out(below)}
+            | flash
+            | {"flash_wdone": In(1)}
+            | {f"irq_{name}": Out(1) for name in ("flex_n", "flex_s", "npu_n", "npu_s", "gate_n", "gate_s", "tzc", "storage")}
+            | {outer: self._filter.signature.members[inner] for outer, inner in _probes(self._filter).items()}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.interconnect = interconnect = Interconnect(masters=MASTERS, **_widths(self._params.npu.bus))
+        m.submodules.fabric = fabric = RegisterFabric(
+            masters=CPUS,
+            frames=soc_frames("TZC", "FLEX_NORMAL", "FLEX_SECURE", "STORAGE"),
+            addr_width=self._params.npu.bus.addr_width,
+        )
+        m.submodules.filter = flex = self._filter
+        m.submodules.storage = storage = self._storage
+        for name in CPUS:
+            connect(m, flipped(getattr(self, name)), getattr(interconnect, name))
+            connect(m, flipped(getattr(self, f"axil_{name}")), getattr(fabric, name))
+        connect(m, interconnect.o, flex.upstream)
+        connect(m, flex.downstream, flipped(self.mem))
+        self._storage_device(m, interconnect, fabric, storage)
+        for frame in ("tzc", "flex_normal", "flex_secure"):
+            connect(m, getattr(fabric, frame), getattr(flex, frame))
+        m.d.comb += fabric.flex_normal_managers.eq(flex.managers)
+        m.d.comb += [getattr(self, f"irq_{name}").eq(getattr(flex, f"irq_{name}")) for name in ("flex_n", "flex_s", "tzc")]
+        m.d.comb += [getattr(self, outer).eq(getattr(flex, inner)) for outer, inner in _probes(flex).items()]
+        return m
+
+    def _storage_device(self, m, interconnect, fabric, storage):
+        connect(m, storage.dma, interconnect.storage)
+        connect(m, fabric.storage, storage.frame)
+        connect(m, storage.flash_req, flipped(self.flash_req))
+        connect(m, flipped(self.flash_rdata), storage.flash_rdata)
+        connect(m, storage.flash_wdata, flipped(self.flash_wdata))
+        m.d.comb += [storage.flash_wdone.eq(self.flash_wdone), self.irq_storage.eq(storage.irq)]
+
+
+def _widths(bus) -> dict[str, int]:
+    return {"addr_width": bus.addr_width, "data_width": bus.data_width, "id_width": bus.id_width}

@@ -51,6 +51,7 @@ class NpuDriver:
         self.frame: NpuFrame = NPU_SECURE if secure else NPU_NORMAL
         self._line = Interrupt.NPU_SECURE if secure else Interrupt.NPU_NORMAL
         self._turn = Mutex(machine)
+        self._over = machine.event()
         self._tag = 0
         self.jobs = 0
 
@@ -77,13 +78,31 @@ class NpuDriver:
             await machine.write_register(frame.JOB_COUNT, count, by=by)
             await machine.write_register(frame.JOB_TICKET, ticket, by=by)
             await machine.write_register(frame.DOORBELL, self._tag, by=by)
-            await machine.wait_interrupt(self._line)
+            await self._finished(address)
             status = await machine.read_register(frame.IRQ_STATUS, by=by)
             if NpuFrame.IRQ_STATUS__FAULT.get(status):
                 failure = await self._failure()
                 await machine.write_register(frame.IRQ_STATUS, status, by=by)
                 raise failure
             await machine.write_register(frame.IRQ_STATUS, status, by=by)
+
+    async def _finished(self, address: int) -> None:
+        """Wait for the interrupt, or for :meth:`revoke`: the interrupts of an NPU that changed hands never come."""
+        self._over.clear()
+        waiter = self._machine.spawn(self._watch(), name="npu: completion")
+        await self._over.wait()
+        if not waiter.done():
+            waiter.cancel()
+        if not self._machine.pending(self._line):
+            raise NpuJobFailed(NpuFault.ABORTED, 0, address)
+
+    async def _watch(self) -> None:
+        await self._machine.wait_interrupt(self._line)
+        self._over.set()
+
+    def revoke(self) -> None:
+        """The NPU was taken away: a job that runs ends as aborted."""
+        self._over.set()
 
     async def _failure(self) -> NpuJobFailed:
         machine, frame, by = self._machine, self.frame, self._by

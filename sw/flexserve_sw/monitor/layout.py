@@ -19,7 +19,9 @@ class Extent:
 
     def __post_init__(self) -> None:
         if self.first < 0 or self.count < 1:
-            raise ValueError(f"An extent must have a page number and at least one page, not {(self.first, self.count)!r}")
+            raise ValueError(
+                f"An extent must have a page number and at least one page, not {(self.first, self.count)!r}"
+            )
 
     @property
     def end(self) -> int:
@@ -101,9 +103,13 @@ class Layout:
         if self.dram_base % (16 * PAGE_BYTES) or self.dram_bytes % (16 * PAGE_BYTES):
             raise ValueError(f"Memory must be whole groups of 16 pages, not {(self.dram_base, self.dram_bytes)!r}")
         if self.window_pages % 16 or not self.sealed_pages < self.window_pages:
-            raise ValueError(f"The window must be a multiple of 16 pages with room past the seals, not {self.window_pages!r}")
+            raise ValueError(
+                f"The window must be a multiple of 16 pages with room past the seals, not {self.window_pages!r}"
+            )
         if self.window_pages + self.cma_pages + 1 + self.bounces * self.bounce_pages + 16 > pages:
-            raise ValueError(f"Window, CMA area and the OS must fit {pages} pages, not {(self.window_pages, self.cma_pages)!r}")
+            raise ValueError(
+                f"Window, CMA area and the OS must fit {pages} pages, not {(self.window_pages, self.cma_pages)!r}"
+            )
 
     @property
     def _base(self) -> int:

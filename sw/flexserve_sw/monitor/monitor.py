@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Awaitable, Callable
 
@@ -145,7 +146,7 @@ class Monitor:
             if not inside.contains(extent):
                 raise Refused(f"Pages must lie in {inside!r}, not {extent!r}")
         ordered = sorted(extents)
-        for left, right in zip(ordered, ordered[1:], strict=False):
+        for left, right in itertools.pairwise(ordered):
             if left.overlaps(right):
                 raise Refused(f"Pages must be named once, not {right!r} after {left!r}")
         return extents_of(pages_of(ordered))

@@ -82,7 +82,9 @@ class Regions:
         if pages == area.count:
             await self.disable(CMA_NORMAL)
         elif before is None or before == area.count:
-            await self.program(CMA_NORMAL, Extent(area.first + pages, area.count - pages), nsaids=ALL_MASTERS, secure=False)
+            await self.program(
+                CMA_NORMAL, Extent(area.first + pages, area.count - pages), nsaids=ALL_MASTERS, secure=False
+            )
         else:
             base = Extent(area.first + pages, 1).address & 0xFFFF_F000
             await self._machine.write_register(TZC.REGION[CMA_NORMAL].BASE_LOW, base, by=_BY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..census import PageCensus
 from ..drivers.command import CommandPort, CommandRefused
 from ..machine import Event, Initiator, Interrupt, Machine
 from ..monitor.layout import Extent
@@ -48,8 +49,10 @@ class FlexMemManager:
     Pages that come back go to the recall that waits for them, others to ``returned``.
     """
 
-    def __init__(self, machine: Machine, timeline: Timeline, *, returned: Callable[[int], None]) -> None:
-        self._machine, self._timeline, self._returned = machine, timeline, returned
+    def __init__(
+        self, machine: Machine, timeline: Timeline, census: PageCensus, *, returned: Callable[[int], None]
+    ) -> None:
+        self._machine, self._timeline, self._census, self._returned = machine, timeline, census, returned
         self.port = CommandPort(machine, FLEX_NORMAL.CMD, by=_BY)
         self.lent: set[int] = set()
         """Pages delegated and not yet back."""
@@ -78,7 +81,7 @@ class FlexMemManager:
 
     def _came_back(self, page: int) -> None:
         self.lent.discard(page)
-        self._timeline.instant("pages", "returned", page=page)
+        self._census.returned([page])
         for recall in self.recalls:
             if recall.takes(page):
                 recall.pages.append(page)
@@ -94,11 +97,13 @@ class FlexMemManager:
         with self._timeline.span("pages", "delegate", first=extent.first, pages=extent.count):
             await self.port.command(RecallCommand.DELEGATE, extent.first, extent.count)
         self.lent.update(extent.pages())
+        self._census.delegated(extent.pages())
 
     async def cancel(self, extent: Extent) -> None:
         """Take back pages that were never accepted; raises :class:`CommandRefused`."""
         await self.port.command(RecallCommand.CANCEL, extent.first, extent.count)
         self.lent.difference_update(extent.pages())
+        self._census.returned(extent.pages())
 
     async def recall_size(self, pages: int) -> Recalled:
         """Ask for ``pages`` pages of the secure world's choice and wait until they are back."""
@@ -145,6 +150,8 @@ class FlexMemManager:
         """Give RECALL, waiting while every grace timer is in use."""
         while True:
             outcome = await self.port.try_command(RecallCommand.RECALL, extent.first, extent.count)
+            if outcome.result is RecallResult.OK:
+                self._census.recalled(extent.pages())
             if outcome.result is not RecallResult.NO_SLOT:
                 return outcome
             await self._machine.delay(_TIMER_POLL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from ..census import PageCensus
 from ..drivers.command import CommandPort, CommandRefused
 from ..machine import Initiator, Machine
 from ..monitor.layout import Extent, Layout, extents_of
@@ -32,13 +33,22 @@ class NormalOs:
     ``lend_limit`` is the number of pages of the window that the OS is willing to have lent at once.
     """
 
-    def __init__(self, machine: Machine, layout: Layout, platform: Platform, timeline: Timeline, *, seed: int) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        layout: Layout,
+        platform: Platform,
+        timeline: Timeline,
+        census: PageCensus,
+        *,
+        seed: int,
+    ) -> None:
         self._machine, self.layout, self._timeline = machine, layout, timeline
         self._page_cost = platform.seconds(platform.system.page_allocation, machine.clock_hz)
         self.window = BuddyAllocator(layout.lendable)
         self.ordinary = BuddyAllocator(layout.free)
         self.cma = CmaArea(machine, platform, timeline, area=layout.cma, elsewhere=self.ordinary)
-        self.flexmem = FlexMemManager(machine, timeline, returned=self._page_returned)
+        self.flexmem = FlexMemManager(machine, timeline, census, returned=self._page_returned)
         self.storage = StorageDriver(machine, timeline)
         self.gate = CommandPort(machine, GATE_NORMAL.CMD, by=_BY)
         self.lend_limit = layout.lendable.count

@@ -39,6 +39,7 @@ class Cpu:
     int8_rate: Cost
     stream_rate: Cost
     float_rate: Cost
+    exp_flops: Cost
     copy_rate: Cost
     aes_rate: Cost
     smc_round_trip: Cost
@@ -72,7 +73,7 @@ class Flash:
 
 
 _UNITS = {
-    "npu_mac_ratio": "1", "int8_rate": "MAC/s", "stream_rate": "B/s", "float_rate": "FLOP/s", "copy_rate": "B/s",
+    "npu_mac_ratio": "1", "int8_rate": "MAC/s", "stream_rate": "B/s", "float_rate": "FLOP/s", "exp_flops": "FLOP", "copy_rate": "B/s",
     "aes_rate": "B/s", "smc_round_trip": "s", "init_rate": "B/s", "npu_driver_init": "s", "page_allocation": "s",
     "migration_rate": "B/s", "occupied_share": "1", "latency": "s", "bandwidth": "B/s",
 }  # fmt: skip

@@ -1,0 +1,264 @@
+"""The serving framework: opens a model from flash, answers a prompt, lives with whatever memory the OS leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from ..drivers.npu import NpuCounters
+from ..llm.config import ModelConfig
+from ..llm.image import ImageTensors, QuantModel
+from ..llm.model import Choose, QuantWeights, generate, greedy
+from ..machine import PAGE_BYTES
+from ..npu import Caps
+from ..sync import Mutex
+from ..timeline import Timeline
+from .cpu import CpuProducts
+from .crypto import PageCipher
+from .image import HEADER_BYTES, StoredSegment, parse_header, parse_manifest
+from .loader import Loader
+from .npu import NpuLease, NpuProducts
+from .pager import Pager
+from .pages import PageSource
+from .segments import Kind
+from .side import CpuClock, Side
+from .space import Space
+from .storage import BounceBuffers, Storage
+from .swap import SwapArea
+from .tensors import ComputeTrack, PagedCache, PagedTensors
+from .vault import Vault
+
+__all__ = ["DESCRIPTOR_PAGES", "MODEL_DOMAIN", "MODEL_KEY", "SWAP_DOMAIN", "SWAP_KEY", "Answer", "Secrets", "Serving"]
+
+DESCRIPTOR_PAGES = 8
+"""Pages for job lists."""
+
+_MANIFEST_LIMIT = 1 << 22
+"""Bytes of manifest that a header may announce."""
+
+MODEL_KEY, SWAP_KEY = 0, 1
+"""Numbers of the keys in the vault."""
+
+MODEL_DOMAIN, SWAP_DOMAIN = b"flexserve model", b"flexserve swap"
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """An answer as it was made.
+
+    ``begin`` is the cycle of the request, ``token_cycles`` those in which tokens were known; ``prefill`` what the NPU
+    counted until the first token, None without an NPU; ``macs`` its multiply-accumulates of linear layers.
+    """
+
+    begin: int
+    tokens: list[int]
+    token_cycles: list[int]
+    prefill: NpuCounters | None
+    prefill_macs: int
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What protects a model in flash and its swapped-out pages; the keys themselves are in the vault."""
+
+    vault: Vault
+    swap_offset: int
+    swap: bool
+
+
+class Serving:
+    """One model, one conversation.
+
+    Parameters
+    ----------
+    side
+        CPU, world and costs.
+    source, storage, bounces
+        Where pages come from, and how ciphertext gets in and out.
+    lease
+        The NPU, or None: then the CPU multiplies.
+    secrets
+        None: the model lies in flash in the clear and nothing is swapped out.
+    pipeline
+        Load beside computing instead of before it.
+    model
+        The same model in this computer's memory: sizes, and the reference that every product is compared with.
+    caps
+        Sizes of the NPU that the model was packed for.
+    """
+
+    def __init__(
+        self,
+        *,
+        side: Side,
+        source: PageSource,
+        storage: Storage,
+        bounces: BounceBuffers,
+        lease: NpuLease | None,
+        secrets: Secrets | None,
+        pipeline: bool,
+        model: QuantModel,
+        caps: Caps,
+        timeline: Timeline,
+    ) -> None:
+        self._side, self._secrets, self._lease, self._pipeline = side, secrets, lease, pipeline
+        self._model, self._caps, self._timeline = model, caps, timeline
+        self.space = Space(side)
+        self.clock = CpuClock(side)
+        self.track = ComputeTrack(timeline, self.clock)
+        self.pager = Pager(
+            side=side,
+            space=self.space,
+            source=source,
+            storage=storage,
+            bounces=bounces,
+            cipher=None,
+            timeline=timeline,
+            lock=Mutex(side.machine),
+        )
+        self.loader = Loader(self.pager)
+        self.tensors: PagedTensors | None = None
+
+    async def _open(self) -> tuple[StoredSegment, ...]:
+        """Fetch keys from the vault and the manifest from flash."""
+        pager, machine = self.pager, self._side.machine
+        if self._secrets is not None:
+            vault = self._secrets.vault
+            pager.cipher = PageCipher(await vault.key(MODEL_KEY), MODEL_DOMAIN)
+            if self._secrets.swap:
+                pager.swap = SwapArea(
+                    side=self._side,
+                    space=self.space,
+                    storage=pager.storage,
+                    bounces=pager.bounces,
+                    cipher=PageCipher(await vault.key(SWAP_KEY), SWAP_DOMAIN),
+                    vault=vault,
+                    timeline=self._timeline,
+                    offset=self._secrets.swap_offset,
+                )
+        await machine.delay(
+            self._side.platform.at_rate(self._model.size, self._side.platform.system.init_rate, machine.clock_hz)
+        )
+        raw = await self._read(0, HEADER_BYTES)
+        length, tag = parse_header(raw, limit=_MANIFEST_LIMIT)
+        raw = await self._read(HEADER_BYTES, length)
+        return parse_manifest(raw, tag, pager.cipher)
+
+    async def _read(self, offset: int, length: int) -> bytes:
+        """Bytes of flash, through a bounce buffer."""
+        pager = self.pager
+        buffer = await pager.bounces.take()
+        try:
+            parts = []
+            for start in range(0, length, buffer.length):
+                piece = min(buffer.length, length - start)
+                await pager.storage.read(offset + start, buffer.address, piece)
+                parts.append(await self._side.load_foreign(buffer.address, piece))
+        finally:
+            await pager.bounces.give(buffer)
+        return b"".join(parts)
+
+    async def answer(
+        self,
+        prompt: Sequence[int],
+        count: int,
+        *,
+        stops: frozenset[int],
+        on_token: Callable[[int], Awaitable[None]],
+        choose: Choose = greedy,
+        begin: int | None = None,
+    ) -> Answer:
+        """Load the model and continue ``prompt`` by up to ``count`` tokens.
+
+        ``begin`` is the cycle from which the time to the first token counts; now, if not given.
+        """
+        machine, config = self._side.machine, self._model.config
+        begin = machine.now if begin is None else begin
+        with self._timeline.span("init", "open model"):
+            stored = await self._open()
+            if self._lease is not None:
+                await self._lease.take()
+        tensors, cache = await self._prepare(stored, config, rows=len(prompt), positions=len(prompt) + count)
+        before = await self._counters()
+        result = Answer(begin=begin, tokens=[], token_cycles=[], prefill=None, prefill_macs=0)
+
+        async def known(token: int) -> None:
+            await self.clock.settle()
+            self.track.stop(machine.now)
+            if not result.tokens and before is not None:
+                after = await self._counters()
+                result.prefill = after.since(before) if after is not None else None
+            if not result.tokens:
+                result.prefill_macs = self._products.macs
+            result.tokens.append(token)
+            result.token_cycles.append(machine.now)
+            await on_token(token)
+            self.track.start("decode", machine.now)
+
+        self.track.start("prefill", machine.now)
+        try:
+            await generate(
+                config,
+                list(prompt),
+                count,
+                weights=QuantWeights(tensors=tensors, cpu=self.clock),
+                cache=cache,
+                cpu=self.clock,
+                stops=stops,
+                choose=choose,
+                on_token=known,
+            )
+        finally:
+            self.track.stop(machine.now)
+        await self.loader.finish()
+        return result
+
+    async def _counters(self) -> NpuCounters | None:
+        return await self._lease.driver.counters() if self._lease is not None else None
+
+    async def _prepare(
+        self, stored: tuple[StoredSegment, ...], config: ModelConfig, *, rows: int, positions: int
+    ) -> tuple[PagedTensors, PagedCache]:
+        """Lay the address space out, get working memory, and load, or begin to."""
+        pager = self.pager
+        descriptors = pager.add("descriptors", Kind.WORK, DESCRIPTOR_PAGES) if self._lease is not None else None
+        shapes = list(config.linears.values())
+        work_pages = -(-NpuProducts.work_bytes(shapes, rows, self._caps) // PAGE_BYTES)
+        work = pager.add("activations", Kind.WORK, work_pages) if self._lease is not None else None
+        weights = [pager.add(s.name, Kind.WEIGHTS, s.pages, s) for s in stored]
+        if self._lease is not None and descriptors is not None and work is not None:
+            await pager.allocate(descriptors)
+            await pager.allocate(work)
+            self._products: NpuProducts | CpuProducts = NpuProducts(
+                space=self.space,
+                lease=self._lease,
+                caps=self._caps,
+                work=work,
+                descriptors=descriptors,
+                timeline=self._timeline,
+            )
+        else:
+            self._products = CpuProducts(
+                side=self._side, space=self.space, clock=self.clock, array=self._caps.n, timeline=self._timeline
+            )
+        self.tensors = PagedTensors(
+            pager=pager,
+            clock=self.clock,
+            track=self.track,
+            products=self._products,
+            reference=ImageTensors(self._model),
+        )
+        for segment in weights:
+            self.tensors.publish(segment)
+        cache = PagedCache(pager=pager, clock=self.clock, track=self.track, config=config, positions=positions)
+        if self._pipeline:
+            self.loader.start(weights)
+        else:
+            await self.loader.run(weights)
+        return self.tensors, cache
+
+    async def close(self) -> None:
+        """Give memory and NPU back to the OS."""
+        await self.pager.drop_all()
+        if self._lease is not None:
+            await self._lease.give()

@@ -1,0 +1,251 @@
+"""Linear layers on the NPU: programs over scattered pages, and the right to run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from ..drivers.command import CommandPort, CommandRefused
+from ..drivers.npu import NpuDriver, NpuJobFailed
+from ..llm.arithmetic import Int8, Int32
+from ..llm.image import Tensor
+from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
+from ..monitor.monitor import Monitor
+from ..monitor.smc import Request
+from ..npu import DESCRIPTOR_BYTES, Caps, encode_program, gemm_program
+from ..platforms import Platform
+from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
+from ..timeline import Timeline
+from .segments import PagedSegment
+from .space import Space
+
+__all__ = ["BorrowedNpu", "NpuLease", "NpuProducts", "OwnNpu", "ROW_BLOCK"]
+
+ROW_BLOCK = 128
+"""Rows of activations that one job takes at most: bounds the working memory."""
+
+_RESULT_BYTES = 256 * 1024
+"""Results of one job at most, for the same reason."""
+
+
+class NpuLease(Protocol):
+    """The right to run jobs."""
+
+    driver: NpuDriver
+
+    async def take(self) -> int:
+        """Make sure that the NPU is ours; return the ticket that jobs must quote."""
+
+    async def give(self) -> None:
+        """Let it go."""
+
+
+class OwnNpu:
+    """The normal world's own NPU: nothing to borrow."""
+
+    def __init__(self, machine: Machine, platform: Platform) -> None:
+        self._machine = machine
+        self._init = platform.seconds(platform.system.npu_driver_init, machine.clock_hz)
+        self.driver = NpuDriver(machine, by=Initiator.NORMAL_CPU)
+        self._ready = False
+
+    async def take(self) -> int:
+        """Bring the driver up at the first use."""
+        if not self._ready:
+            await self._machine.delay(self._init)
+            await self.driver.enable_interrupts()
+            self._ready = True
+        return 0
+
+    async def give(self) -> None:
+        """Nothing to give back."""
+
+
+class BorrowedNpu:
+    """The OS's NPU, lent to the secure world through the gate.
+
+    ``held`` tells whether the secure world has it; after a recall the next :meth:`take` borrows it anew, with a new ticket.
+    """
+
+    def __init__(self, machine: Machine, monitor: Monitor, platform: Platform, timeline: Timeline) -> None:
+        self._machine, self._monitor, self._timeline = machine, monitor, timeline
+        self._init = platform.seconds(platform.system.npu_driver_init, machine.clock_hz)
+        self.driver = NpuDriver(machine, by=Initiator.SECURE_CPU)
+        self.port = CommandPort(machine, GATE_SECURE.CMD, by=Initiator.SECURE_CPU)
+        self.held = False
+        self.ticket = 0
+        self.borrowed = 0
+        self._ready = False
+
+    async def take(self) -> int:
+        """Borrow the NPU unless it is ours; raises :class:`~..monitor.Refused` if the OS keeps it."""
+        if not self.held:
+            with self._timeline.span("npu", "borrow"):
+                if not self._ready:
+                    await self._machine.delay(self._init)
+                    self._ready = True
+                await self._monitor.request(Request.LEND_NPU)
+                self.ticket = await self._machine.read_register(GATE_SECURE.TICKET, by=Initiator.SECURE_CPU)
+                await self.port.command(RecallCommand.ACCEPT, 0, 1, ticket=self.ticket)
+                await self.driver.enable_interrupts()
+            self.held = True
+            self.borrowed += 1
+        return self.ticket
+
+    def revoke(self) -> None:
+        """The grace period of a recall ran out: the NPU is gone, and with it the job that ran."""
+        self.held = False
+        self.driver.revoke()
+
+    async def give(self) -> None:
+        """Return the NPU. Hardware drains and scrubs it before the OS sees it."""
+        if self.held:
+            self.held = False
+            outcome = await self.port.try_command(RecallCommand.RELEASE, 0, 1, ticket=self.ticket)
+            # BAD_STATE: the grace period ended in this moment, so it is on its way back already.
+            if outcome.result not in (RecallResult.OK, RecallResult.BAD_STATE):
+                raise CommandRefused(RecallCommand.RELEASE, outcome)
+
+
+@dataclass
+class _DescriptorPool:
+    """Job lists in memory, kept until the address space changes. A list must be contiguous on the bus."""
+
+    space: Space
+    segment: PagedSegment
+    epoch: int = -1
+    programs: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    _runs: list[list[int]] = field(default_factory=list)
+
+    def find(self, key: tuple[str, int, int]) -> tuple[int, int] | None:
+        """Physical address and number of descriptors of a list that is still valid."""
+        if self.epoch != self.space.epoch:
+            self.clear()
+        return self.programs.get(key)
+
+    def clear(self) -> None:
+        """Forget all lists and look at which pages are neighbours now."""
+        self.epoch = self.space.epoch
+        self.programs.clear()
+        frames = [self.space.frame(self.segment.first + page) for page in range(self.segment.pages)]
+        runs, page = [], 0
+        while page < len(frames):
+            count = 1
+            while page + count < len(frames) and frames[page + count] == (frames[page] or 0) + count:
+                count += 1
+            runs.append([self.segment.address + page * PAGE_BYTES, count * PAGE_BYTES])
+            page += count
+        self._runs = runs
+
+    def place(self, length: int) -> int:
+        """Room for a list, as an address of the space. Old lists make way if there is none."""
+        for _ in range(2):
+            for run in self._runs:
+                if run[1] >= length:
+                    address = run[0]
+                    run[0] += length
+                    run[1] -= length
+                    return address
+            self.clear()
+        raise MemoryError(f"No contiguous run of {length} bytes is left for a list of descriptors")
+
+
+class NpuProducts:
+    """Products ``x[T, K] W[K, N]`` by jobs: rows into memory, doorbell, interrupt, sums out of memory.
+
+    ``work`` has room for :meth:`work_bytes` bytes; ``descriptors`` holds the job lists.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        lease: NpuLease,
+        caps: Caps,
+        work: PagedSegment,
+        descriptors: PagedSegment,
+        timeline: Timeline,
+    ) -> None:
+        self._space, self._lease, self._caps, self._work = space, lease, caps, work
+        self._timeline = timeline
+        self._pool = _DescriptorPool(space, descriptors)
+        self.macs = 0
+
+    @staticmethod
+    def strides(k: int, n: int, caps: Caps) -> tuple[int, int]:
+        """Bytes from row to row of activations and of sums; both can be cut at any page boundary."""
+        word = max(BEAT_BYTES, caps.n)
+        return -(-k // word) * word, -(-n // caps.n) * caps.n * 4
+
+    @classmethod
+    def rows_at_once(cls, rows: int, k: int, n: int, caps: Caps) -> int:
+        """Rows per job."""
+        return max(1, min(rows, ROW_BLOCK, _RESULT_BYTES // cls.strides(k, n, caps)[1]))
+
+    @classmethod
+    def work_bytes(cls, shapes: list[tuple[int, int]], rows: int, caps: Caps) -> int:
+        """Working memory for products of these (K, N) with up to ``rows`` rows."""
+        most = 0
+        for k, n in shapes:
+            a_stride, c_stride = cls.strides(k, n, caps)
+            block = cls.rows_at_once(rows, k, n, caps)
+            most = max(most, _whole_pages(block * a_stride) + _whole_pages(block * c_stride))
+        return most
+
+    async def product(self, name: str, tensor: Tensor, weights: int, x: Int8) -> Int32:
+        """Exact int32 product with the packed matrix at address ``weights`` of the space."""
+        k, n = tensor.shape
+        block = self.rows_at_once(len(x), k, n, self._caps)
+        return np.concatenate(
+            [await self._block(name, (k, n), weights, x[start : start + block]) for start in range(0, len(x), block)]
+        )
+
+    async def _block(self, name: str, shape: tuple[int, int], weights: int, x: Int8) -> Int32:
+        (k, n), rows = shape, len(x)
+        a_stride, c_stride = self.strides(k, n, self._caps)
+        a = self._work.address
+        c = a + _whole_pages(rows * a_stride)
+        padded = np.zeros((rows, a_stride), np.int8)
+        padded[:, :k] = x
+        await self._space.store(a, padded.tobytes())
+        key = (name, rows, weights)
+        found = self._pool.find(key)
+        if found is None:
+            program = gemm_program(
+                m=rows,
+                k=k,
+                n=n,
+                a_addr=a,
+                a_stride=a_stride,
+                w_addr=weights,
+                c_addr=c,
+                c_stride=c_stride,
+                caps=self._caps,
+            )
+            encoded = encode_program(self._space.scatter(program, self._caps))
+            place = self._pool.place(len(encoded))
+            await self._space.store(place, encoded)
+            found = self._pool.programs[key] = (self._space.physical(place), len(encoded) // DESCRIPTOR_BYTES)
+        await self._run(name, *found, rows=rows)
+        self.macs += rows * k * n
+        raw = await self._space.load(c, rows * c_stride)
+        return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
+
+    async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
+        """Run a job; once more if the OS took the NPU away in the middle. Inputs are untouched, so the sums are the same."""
+        for last in (False, True):
+            ticket = await self._lease.take()
+            try:
+                with self._timeline.span("npu", name, rows=rows, descriptors=count):
+                    await self._lease.driver.run(address, count, ticket=ticket)
+                return
+            except NpuJobFailed as error:
+                if last or error.fault is not NpuFault.ABORTED:
+                    raise
+                await self._lease.give()
+
+
+def _whole_pages(length: int) -> int:
+    return -(-length // PAGE_BYTES) * PAGE_BYTES

@@ -1,0 +1,51 @@
+"""What the framework keeps in pages: weights, keys and values, working memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ..machine import PAGE_BYTES, Event
+from .image import StoredSegment
+
+__all__ = ["Kind", "PagedSegment"]
+
+
+class Kind(Enum):
+    """How a page's contents survive losing the page."""
+
+    WORK = "work"
+    """They don't: such a page can only move to another frame."""
+    KV = "kv"
+    """Encrypted in the swap area."""
+    WEIGHTS = "weights"
+    """They are in flash already."""
+
+
+@dataclass(eq=False, kw_only=True)
+class PagedSegment:
+    """A run of pages of the model's address space.
+
+    ``loaded`` is set when the first loading is over. ``slots`` are the swap slots of pages that are swapped out, ``used_at``
+    the cycle of the last use, ``failure`` what the first loading ended with if it failed. Pages are counted from 0 within the segment.
+    """
+
+    name: str
+    kind: Kind
+    first: int
+    pages: int
+    loaded: Event
+    stored: StoredSegment | None = None
+    slots: dict[int, int] = field(default_factory=dict)
+    used_at: int = 0
+    failure: BaseException | None = None
+
+    @property
+    def address(self) -> int:
+        """Byte address in the model's address space."""
+        return self.first * PAGE_BYTES
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.pages * PAGE_BYTES

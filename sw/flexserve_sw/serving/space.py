@@ -1,0 +1,160 @@
+"""One address space over scattered pages, for the CPU and for the NPU, which knows physical addresses only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..machine import PAGE_BYTES
+from ..npu import Caps, Descriptor, Load, Store
+from .side import Side
+
+__all__ = ["NotResident", "Space"]
+
+
+class NotResident(Exception):
+    """An address was used whose page is not in memory."""
+
+
+class Space:
+    """Maps page numbers of a model's own address space to page frames. ``epoch`` changes with every mapping."""
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+        self._frames: dict[int, int] = {}
+        self.epoch = 0
+
+    def map(self, page: int, frame: int) -> None:
+        """Put a page into a frame."""
+        self._frames[page] = frame
+        self.epoch += 1
+
+    def unmap(self, page: int) -> int:
+        """Take a page out; return its frame."""
+        self.epoch += 1
+        return self._frames.pop(page)
+
+    def frame(self, page: int) -> int | None:
+        """The frame of a page, or None."""
+        return self._frames.get(page)
+
+    def physical(self, address: int) -> int:
+        """Byte address on the bus. Raises :class:`NotResident`."""
+        page, offset = divmod(address, PAGE_BYTES)
+        frame = self._frames.get(page)
+        if frame is None:
+            raise NotResident(f"Page {page} is not in memory")
+        return frame * PAGE_BYTES + offset
+
+    def reach(self, address: int) -> int:
+        """Bytes from ``address`` on that lie one after the other on the bus."""
+        page = address // PAGE_BYTES
+        frame = self.physical(address) // PAGE_BYTES
+        pages = 1
+        while self._frames.get(page + pages) == frame + pages:
+            pages += 1
+        return (page + pages) * PAGE_BYTES - address
+
+    def pieces(self, address: int, length: int) -> Iterator[tuple[int, int]]:
+        """Cut a range into ``(physical address, length)`` pieces that are contiguous on the bus."""
+        while length:
+            piece = min(length, self.reach(address))
+            yield self.physical(address), piece
+            address, length = address + piece, length - piece
+
+    async def load(self, address: int, length: int) -> bytes:
+        """Read a range."""
+        return b"".join([await self._side.load(at, piece) for at, piece in self.pieces(address, length)])
+
+    async def store(self, address: int, payload: bytes) -> None:
+        """Write a range."""
+        start = 0
+        for at, piece in list(self.pieces(address, len(payload))):
+            await self._side.store(at, payload[start : start + piece])
+            start += piece
+
+    def scatter(self, program: Iterable[Descriptor], caps: Caps) -> list[Descriptor]:
+        """Turn a job over this address space into one over physical addresses.
+
+        A transfer that is not contiguous on the bus becomes several. Each unit of the NPU runs its descriptors in order, so
+        the first of them takes the tokens and the last gives them.
+        """
+        scattered: list[Descriptor] = []
+        for descriptor in program:
+            parts: Sequence[Descriptor]
+            match descriptor:
+                case Load():
+                    parts = self._loads(descriptor, caps)
+                case Store():
+                    parts = self._stores(descriptor, caps)
+                case _:
+                    parts = [descriptor]
+            scattered += _chain(descriptor, parts)
+        return scattered
+
+    def _groups(self, address: int, stride: int, rows: int, row_bytes: int) -> Iterator[tuple[int, int, int, int]]:
+        """Cut rows into ``(first row, rows, offset in the row, bytes)`` that are contiguous from first to last byte."""
+        row = 0
+        while row < rows:
+            start = address + row * stride
+            left = self.reach(start)
+            if left < row_bytes:
+                yield from self._split(row, start, row_bytes)
+                row += 1
+                continue
+            count = rows - row if stride == 0 else min(rows - row, (left - row_bytes) // stride + 1)
+            yield row, count, 0, row_bytes
+            row += count
+
+    def _split(self, row: int, start: int, row_bytes: int) -> Iterator[tuple[int, int, int, int]]:
+        offset = 0
+        while offset < row_bytes:
+            length = min(row_bytes - offset, self.reach(start + offset))
+            yield row, 1, offset, length
+            offset += length
+
+    def _loads(self, d: Load, caps: Caps) -> list[Load]:
+        parts = []
+        for row, rows, offset, length in self._groups(d.address, d.stride, d.rows, d.row_bytes):
+            if offset % caps.n:
+                raise ValueError(f"Rows must be cut at words of {caps.n} bytes, not at byte {offset!r}")
+            parts.append(
+                dataclasses.replace(
+                    d,
+                    address=self.physical(d.address + row * d.stride + offset),
+                    rows=rows,
+                    row_bytes=length,
+                    base=d.base + row * d.row_step + offset // caps.n * d.word_step,
+                )
+            )
+        return parts
+
+    def _stores(self, d: Store, caps: Caps) -> list[Store]:
+        parts = []
+        for row, rows, offset, length in self._groups(d.address, d.stride, d.rows, 4 * d.n):
+            if offset % (4 * caps.n):
+                raise ValueError(f"Rows must be cut at accumulator rows of {4 * caps.n} bytes, not at byte {offset!r}")
+            parts.append(
+                dataclasses.replace(
+                    d,
+                    address=self.physical(d.address + row * d.stride + offset),
+                    rows=rows,
+                    n=length // 4,
+                    c_base=d.c_base + offset // (4 * caps.n) * d.c_step + row,
+                )
+            )
+        return parts
+
+
+def _chain(whole: Descriptor, parts: Sequence[Descriptor]) -> list[Descriptor]:
+    last = len(parts) - 1
+    return [
+        dataclasses.replace(
+            part,
+            wait_prev=whole.wait_prev and i == 0,
+            wait_next=whole.wait_next and i == 0,
+            signal_prev=whole.signal_prev and i == last,
+            signal_next=whole.signal_next and i == last,
+        )
+        for i, part in enumerate(parts)
+    ]

@@ -1,0 +1,170 @@
+"""The model's tensors and its keys and values in pages, as the forward pass asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import numpy as np
+
+from ..llm.arithmetic import Float, Int8, Int32
+from ..llm.config import ModelConfig
+from ..llm.image import ImageTensors, Tensor
+from ..machine import BEAT_BYTES, PAGE_BYTES
+from ..timeline import Span, Timeline
+from .pager import Pager
+from .segments import Kind, PagedSegment
+from .side import CpuClock
+
+__all__ = ["ComputeTrack", "PagedCache", "PagedTensors", "Products"]
+
+
+class Products(Protocol):
+    """Who multiplies."""
+
+    macs: int
+
+    async def product(self, name: str, tensor: Tensor, weights: int, x: Int8) -> Int32:
+        """``x[T, K]`` times the packed matrix at address ``weights``, exactly."""
+
+
+class ComputeTrack:
+    """Spans in which the forward pass gets on, without the time it waits for weights that are not there yet."""
+
+    def __init__(self, timeline: Timeline, clock: CpuClock) -> None:
+        self._timeline, self._clock = timeline, clock
+        self._begin: int | None = None
+        self._name = ""
+
+    def start(self, name: str, now: int) -> None:
+        """The forward pass begins or goes on."""
+        self._name, self._begin = name, now
+
+    def stop(self, now: int) -> None:
+        """The forward pass ends or waits."""
+        if self._begin is not None and now > self._begin:
+            self._timeline.add(Span("compute", self._name, self._begin, now))
+        self._begin = None
+
+    @property
+    def name(self) -> str:
+        """What is computed."""
+        return self._name
+
+    @property
+    def running(self) -> bool:
+        """Whether a span is open."""
+        return self._begin is not None
+
+
+class _Paged:
+    """Use of segments under the pager's lock, once they are loaded and in memory."""
+
+    def __init__(self, pager: Pager, clock: CpuClock, track: ComputeTrack) -> None:
+        self._pager, self._clock, self._track = pager, clock, track
+
+    @asynccontextmanager
+    async def _using(self, segment: PagedSegment, pages: range | None = None) -> AsyncIterator[None]:
+        await self._clock.settle()
+        machine = self._pager.side.machine
+        waiting = not segment.loaded.is_set() or bool(self._pager.missing(segment, pages)) or self._pager.lock.held
+        resume = self._track.running and waiting
+        if resume:
+            self._track.stop(machine.now)
+        await segment.loaded.wait()
+        if segment.failure is not None:
+            raise segment.failure
+        async with self._pager.lock:
+            await self._pager.ensure(segment, pages)
+            if resume:
+                self._track.start(self._track.name, machine.now)
+            yield
+
+
+class PagedTensors(_Paged):
+    """Quantised tensors by name. Every product is compared with the reference.
+
+    ``compared`` and ``wrong`` count int32 values.
+    """
+
+    def __init__(
+        self, *, pager: Pager, clock: CpuClock, track: ComputeTrack, products: Products, reference: ImageTensors
+    ) -> None:
+        super().__init__(pager, clock, track)
+        self._products, self._reference = products, reference
+        self._where: dict[str, tuple[PagedSegment, Tensor]] = {}
+        self.compared = 0
+        self.wrong = 0
+
+    def publish(self, segment: PagedSegment) -> None:
+        """Make a segment's tensors known by name."""
+        if segment.stored is None:
+            raise ValueError(f"Only a segment with a directory can be published, not {segment.name!r}")
+        for tensor in segment.stored.tensors:
+            self._where[tensor.name] = (segment, tensor)
+
+    async def rows(self, name: str, indices: Sequence[int]) -> Int8:
+        """Rows of an int8 table."""
+        segment, tensor = self._where[name]
+        async with self._using(segment):
+            at = segment.address + tensor.offset
+            rows = [await self._pager.space.load(at + i * tensor.row_bytes, tensor.row_bytes) for i in indices]
+        return np.stack([tensor.row(raw) for raw in rows])
+
+    async def vector(self, name: str) -> Float:
+        """A float32 vector."""
+        segment, tensor = self._where[name]
+        async with self._using(segment):
+            length = -(-tensor.size // BEAT_BYTES) * BEAT_BYTES
+            return tensor.vector(await self._pager.space.load(segment.address + tensor.offset, length))
+
+    async def product(self, name: str, x: Int8) -> Int32:
+        """Exact int32 product."""
+        segment, tensor = self._where[name]
+        async with self._using(segment):
+            sums = await self._products.product(name, tensor, segment.address + tensor.offset, x)
+        self.compared += sums.size
+        self.wrong += int((sums != self._reference.multiply(name, x)).sum())
+        return sums
+
+
+class PagedCache(_Paged):
+    """Keys and values: one segment per layer, a row of keys and a row of values per position."""
+
+    def __init__(
+        self, *, pager: Pager, clock: CpuClock, track: ComputeTrack, config: ModelConfig, positions: int
+    ) -> None:
+        super().__init__(pager, clock, track)
+        self._config = config
+        self._used = [0] * config.layers
+        pages = -(-positions * self.row_bytes(config) // PAGE_BYTES)
+        self.segments = [pager.add(f"kv.{layer}", Kind.KV, pages) for layer in range(config.layers)]
+
+    @staticmethod
+    def row_bytes(config: ModelConfig) -> int:
+        """Bytes of a position: keys and values, each whole beats."""
+        return 2 * (-(-config.kv_dim * 4 // BEAT_BYTES) * BEAT_BYTES)
+
+    def _pages(self, first: int, last: int) -> range:
+        size = self.row_bytes(self._config)
+        return range(first * size // PAGE_BYTES, (last * size - 1) // PAGE_BYTES + 1)
+
+    async def append(self, layer: int, keys: Float, values: Float) -> None:
+        """Add rows; pages are got as they are needed."""
+        segment, start = self.segments[layer], self._used[layer]
+        half = self.row_bytes(self._config) // 8
+        rows = np.zeros((len(keys), 2, half), "<f4")
+        rows[:, 0, : self._config.kv_dim] = keys
+        rows[:, 1, : self._config.kv_dim] = values
+        async with self._using(segment, self._pages(start, start + len(keys))):
+            await self._pager.space.store(segment.address + start * self.row_bytes(self._config), rows.tobytes())
+            self._used[layer] = start + len(keys)
+
+    async def view(self, layer: int) -> tuple[Float, Float]:
+        """All rows so far."""
+        segment, used = self.segments[layer], self._used[layer]
+        async with self._using(segment, self._pages(0, used)):
+            raw = await self._pager.space.load(segment.address, used * self.row_bytes(self._config))
+        rows = np.frombuffer(raw, "<f4").reshape(used, 2, -1)[:, :, : self._config.kv_dim].astype(np.float32)
+        return np.ascontiguousarray(rows[:, 0]), np.ascontiguousarray(rows[:, 1])

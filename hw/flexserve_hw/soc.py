@@ -88,7 +88,10 @@ class Soc(wiring.Component):
             | {"mem": Out(below)}
             | flash
             | {"flash_wdone": In(1)}
-            | {f"irq_{name}": Out(1) for name in ("flex_n", "flex_s", "npu_n", "npu_s", "gate_n", "gate_s", "tzc", "storage")}
+            | {
+                f"irq_{name}": Out(1)
+                for name in ("flex_n", "flex_s", "npu_n", "npu_s", "gate_n", "gate_s", "tzc", "storage")
+            }
             | {outer: self._filter.signature.members[inner] for outer, inner in _probes(self._filter).items()}
         )
 
@@ -111,7 +114,9 @@ class Soc(wiring.Component):
         for frame in ("tzc", "flex_normal", "flex_secure"):
             connect(m, getattr(fabric, frame), getattr(flex, frame))
         m.d.comb += fabric.flex_normal_managers.eq(flex.managers)
-        m.d.comb += [getattr(self, f"irq_{name}").eq(getattr(flex, f"irq_{name}")) for name in ("flex_n", "flex_s", "tzc")]
+        m.d.comb += [
+            getattr(self, f"irq_{name}").eq(getattr(flex, f"irq_{name}")) for name in ("flex_n", "flex_s", "tzc")
+        ]
         m.d.comb += [getattr(self, outer).eq(getattr(flex, inner)) for outer, inner in _probes(flex).items()]
         return m
 

@@ -168,9 +168,8 @@ class NpuSpace(IntEnum):
     """Weight scratchpad."""
 
 
-
 class Tzc400Region(Block):
-    """Tzc400Region."""
+    """One REGION of Region control, TZC-400 programmer's view."""
 
     BASE_LOW = Reg(0x000)
     BASE_LOW__ADDRESS = Field(12, 20)
@@ -179,7 +178,7 @@ class Tzc400Region(Block):
     TOP_LOW = Reg(0x008)
     TOP_LOW__ONES = Field(0, 12)
     TOP_LOW__ADDRESS = Field(12, 20)
-    TOP_HIGH = Reg(0x00c)
+    TOP_HIGH = Reg(0x00C)
     TOP_HIGH__ADDRESS = Field(0, 32)
     ATTRIBUTES = Reg(0x010)
     ATTRIBUTES__FILTER_EN = Field(0, 1)
@@ -202,7 +201,7 @@ class Tzc400(Block):
     GATE_KEEPER = Reg(0x008)
     GATE_KEEPER__REQUEST = Field(0, 1)
     GATE_KEEPER__STATUS = Field(16, 1)
-    SPECULATION_CTRL = Reg(0x00c)
+    SPECULATION_CTRL = Reg(0x00C)
     SPECULATION_CTRL__READ_DISABLE = Field(0, 1)
     SPECULATION_CTRL__WRITE_DISABLE = Field(1, 1)
     INT_STATUS = Reg(0x010)
@@ -219,32 +218,32 @@ class Tzc400(Block):
     FAIL_CONTROL__PRIVILEGED = Field(20, 1)
     FAIL_CONTROL__NON_SECURE = Field(21, 1)
     FAIL_CONTROL__WRITE = Field(24, 1)
-    FAIL_ID = Reg(0x02c)
+    FAIL_ID = Reg(0x02C)
     FAIL_ID__ID = Field(0, 16)
     FAIL_ID__VNET = Field(24, 4)
     REGION = Subs(0x100, Tzc400Region, 9, 0x20)
-    PID4 = Reg(0xfd0)
+    PID4 = Reg(0xFD0)
     PID4__VALUE = Field(0, 8)
-    PID0 = Reg(0xfe0)
+    PID0 = Reg(0xFE0)
     PID0__VALUE = Field(0, 8)
-    PID1 = Reg(0xfe4)
+    PID1 = Reg(0xFE4)
     PID1__VALUE = Field(0, 8)
-    PID2 = Reg(0xfe8)
+    PID2 = Reg(0xFE8)
     PID2__VALUE = Field(0, 8)
-    PID3 = Reg(0xfec)
+    PID3 = Reg(0xFEC)
     PID3__VALUE = Field(0, 8)
-    CID0 = Reg(0xff0)
+    CID0 = Reg(0xFF0)
     CID0__VALUE = Field(0, 8)
-    CID1 = Reg(0xff4)
+    CID1 = Reg(0xFF4)
     CID1__VALUE = Field(0, 8)
-    CID2 = Reg(0xff8)
+    CID2 = Reg(0xFF8)
     CID2__VALUE = Field(0, 8)
-    CID3 = Reg(0xffc)
+    CID3 = Reg(0xFFC)
     CID3__VALUE = Field(0, 8)
 
 
 class RecallCommandPort(Block):
-    """RecallCommandPort."""
+    """Command port of the recall protocol."""
 
     FIRST = Reg(0x000)
     FIRST__VALUE = Field(0, 32)
@@ -252,7 +251,7 @@ class RecallCommandPort(Block):
     COUNT__VALUE = Field(0, 32)
     TICKET = Reg(0x008)
     TICKET__VALUE = Field(0, 32)
-    COMMAND = Reg(0x00c)
+    COMMAND = Reg(0x00C)
     COMMAND__CODE = Field(0, 4)
     STATUS = Reg(0x010)
     STATUS__BUSY = Field(0, 1)
@@ -270,7 +269,7 @@ class FlexmemNormal(Block):
     CAPACITY__PAGES = Field(0, 32)
     WINDOW_BASE = Reg(0x008)
     WINDOW_BASE__PFN = Field(0, 32)
-    WINDOW_PAGES = Reg(0x00c)
+    WINDOW_PAGES = Reg(0x00C)
     WINDOW_PAGES__PAGES = Field(0, 32)
     GRACE = Reg(0x010)
     GRACE__CYCLES = Field(0, 32)
@@ -287,7 +286,7 @@ class FlexmemNormal(Block):
     FREED_POP = Reg(0x058)
     FREED_POP__PFN = Field(0, 31)
     FREED_POP__VALID = Field(31, 1)
-    LENT = Reg(0x05c)
+    LENT = Reg(0x05C)
     LENT__LENT = Field(0, 32)
     SCRUB_BACKLOG = Reg(0x060)
     SCRUB_BACKLOG__PAGES = Field(0, 32)
@@ -302,7 +301,7 @@ class FlexmemNormal(Block):
 
 
 class FlexmemSecureTimer(Block):
-    """FlexmemSecureTimer."""
+    """One TIMER of Flex-Mem, secure-world frame."""
 
     FIRST = Reg(0x000)
     FIRST__PFN = Field(0, 32)
@@ -321,7 +320,7 @@ class FlexmemSecure(Block):
     CAPACITY__PAGES = Field(0, 32)
     WINDOW_BASE = Reg(0x008)
     WINDOW_BASE__PFN = Field(0, 32)
-    WINDOW_PAGES = Reg(0x00c)
+    WINDOW_PAGES = Reg(0x00C)
     WINDOW_PAGES__PAGES = Field(0, 32)
     GRACE = Reg(0x010)
     GRACE__CYCLES = Field(0, 32)
@@ -341,7 +340,7 @@ class FlexmemSecure(Block):
     SIZE_OWED__PAGES = Field(0, 32)
     ALARM = Reg(0x058)
     ALARM__CORRUPT = Field(0, 1)
-    ALARM_PAGE = Reg(0x05c)
+    ALARM_PAGE = Reg(0x05C)
     ALARM_PAGE__PFN = Field(0, 32)
     VIOLATIONS = Reg(0x060)
     VIOLATIONS__COUNT = Field(0, 32)
@@ -374,7 +373,7 @@ class NpuFrame(Block):
     STATUS__LIVE = Field(0, 1)
     STATUS__BUSY = Field(1, 1)
     STATUS__FREE = Field(8, 4)
-    CONTROL = Reg(0x00c)
+    CONTROL = Reg(0x00C)
     CONTROL__ABORT = Field(0, 1)
     JOB_ADDR_LO = Reg(0x010)
     JOB_ADDR_LO__VALUE = Field(0, 32)
@@ -382,7 +381,7 @@ class NpuFrame(Block):
     JOB_ADDR_HI__VALUE = Field(0, 32)
     JOB_COUNT = Reg(0x018)
     JOB_COUNT__VALUE = Field(0, 16)
-    JOB_TICKET = Reg(0x01c)
+    JOB_TICKET = Reg(0x01C)
     JOB_TICKET__VALUE = Field(0, 32)
     DOORBELL = Reg(0x020)
     DOORBELL__TAG = Field(0, 16)
@@ -390,7 +389,7 @@ class NpuFrame(Block):
     DONE_COUNT__COUNT = Field(0, 32)
     DONE_TAG = Reg(0x028)
     DONE_TAG__TAG = Field(0, 16)
-    FAULT = Reg(0x02c)
+    FAULT = Reg(0x02C)
     FAULT__CODE = Field(0, 4)
     FAULT__INDEX = Field(16, 16)
     FAULT_ADDR_LO = Reg(0x030)
@@ -403,7 +402,7 @@ class NpuFrame(Block):
     PERF_ROWS__VALUE = Field(0, 32)
     PERF_READ = Reg(0x048)
     PERF_READ__VALUE = Field(0, 32)
-    PERF_WRITE = Reg(0x04c)
+    PERF_WRITE = Reg(0x04C)
     PERF_WRITE__VALUE = Field(0, 32)
     IRQ_STATUS = Reg(0x070)
     IRQ_STATUS__DONE = Field(0, 1)
@@ -475,7 +474,7 @@ class Storage(Block):
     STATUS__ERROR = Field(1, 1)
     FLASH_OFFSET = Reg(0x008)
     FLASH_OFFSET__VALUE = Field(0, 32)
-    MEM_ADDR_LO = Reg(0x00c)
+    MEM_ADDR_LO = Reg(0x00C)
     MEM_ADDR_LO__VALUE = Field(0, 32)
     MEM_ADDR_HI = Reg(0x010)
     MEM_ADDR_HI__VALUE = Field(0, 32)
@@ -490,7 +489,7 @@ class Storage(Block):
 
 
 class NpuDependence(Block):
-    """NpuDependence."""
+    """First word of a descriptor."""
 
     HEAD = Reg(0x000)
     HEAD__OP = Field(0, 4)
@@ -510,7 +509,7 @@ class NpuDescriptorLoad(Block):
     ADDRESS_LO__VALUE = Field(0, 32)
     ADDRESS_HI = Reg(0x008)
     ADDRESS_HI__VALUE = Field(0, 32)
-    STRIDE = Reg(0x00c)
+    STRIDE = Reg(0x00C)
     STRIDE__VALUE = Field(0, 32)
     SIZE = Reg(0x010)
     SIZE__ROWS = Field(0, 16)
@@ -520,7 +519,7 @@ class NpuDescriptorLoad(Block):
     PLACE__ROW_STEP = Field(16, 16)
     STEP = Reg(0x018)
     STEP__WORD_STEP = Field(0, 16)
-    RESERVED = Reg(0x01c)
+    RESERVED = Reg(0x01C)
     RESERVED__VALUE = Field(0, 32)
     SIZE_BYTES = 32
 
@@ -534,7 +533,7 @@ class NpuDescriptorMatmul(Block):
     SIZE_MK__K = Field(16, 16)
     SIZE_N = Reg(0x008)
     SIZE_N__N = Field(0, 16)
-    A = Reg(0x00c)
+    A = Reg(0x00C)
     A__BASE = Field(0, 16)
     A__STEP = Field(16, 16)
     W = Reg(0x010)
@@ -544,7 +543,7 @@ class NpuDescriptorMatmul(Block):
     C__STEP = Field(16, 16)
     RESERVED0 = Reg(0x018)
     RESERVED0__VALUE = Field(0, 32)
-    RESERVED1 = Reg(0x01c)
+    RESERVED1 = Reg(0x01C)
     RESERVED1__VALUE = Field(0, 32)
     SIZE_BYTES = 32
 
@@ -557,7 +556,7 @@ class NpuDescriptorStore(Block):
     ADDRESS_LO__VALUE = Field(0, 32)
     ADDRESS_HI = Reg(0x008)
     ADDRESS_HI__VALUE = Field(0, 32)
-    STRIDE = Reg(0x00c)
+    STRIDE = Reg(0x00C)
     STRIDE__VALUE = Field(0, 32)
     SIZE = Reg(0x010)
     SIZE__ROWS = Field(0, 16)
@@ -567,7 +566,7 @@ class NpuDescriptorStore(Block):
     C__STEP = Field(16, 16)
     RESERVED0 = Reg(0x018)
     RESERVED0__VALUE = Field(0, 32)
-    RESERVED1 = Reg(0x01c)
+    RESERVED1 = Reg(0x01C)
     RESERVED1__VALUE = Field(0, 32)
     SIZE_BYTES = 32
 

@@ -273,5 +273,5 @@ def test_slow_flash_never_holds_the_bus():
 
 
 def test_width_other_than_flash_is_refused():
-    with pytest.raises(ValueError, match="not 64$"):
+    with pytest.raises(ValueError, match=r"not 64$"):
         StorageDma(bus=BusParams(data_width=64))

@@ -37,7 +37,9 @@ class _Field:
         if self.onwrite not in (None, OnWriteType.woset, OnWriteType.woclr):
             raise ValueError(f"Field {node.get_path()} must have onwrite woset, woclr or none, not {self.onwrite!r}")
         if self.driven and self.sw_writes and not self.swmod:
-            raise ValueError(f"Field {node.get_path()}, stored in hardware, must tell of writes by swmod, not {self.swmod!r}")
+            raise ValueError(
+                f"Field {node.get_path()}, stored in hardware, must tell of writes by swmod, not {self.swmod!r}"
+            )
 
     @property
     def lanes(self) -> int:

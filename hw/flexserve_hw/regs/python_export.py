@@ -83,10 +83,8 @@ def _camel(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _first(node: Node) -> str:
-    """One-line description of a node, for a comment."""
-    text = node.get_property("desc") or node.get_property("name", default="") or ""
-    return " ".join(str(text).split())
+def _hex(value: int, digits: int = 1) -> str:
+    return f"0x{value:0{digits}X}"
 
 
 def _enums(root: Node) -> Iterator[type[Enum]]:
@@ -103,19 +101,26 @@ def _kind(node: Node) -> str:
     return _camel(name)
 
 
+def _title(node: Node) -> str:
+    """Name of a block; a group of registers without a name of its own is called by its place."""
+    if "name" in node.list_properties():
+        return node.get_property("name")
+    return f"One {node.inst_name} of {node.parent.get_property('name')}"
+
+
 def _members(node: Node) -> Iterator[str]:
     for child in node.children(unroll=False):
         if isinstance(child, RegNode):
-            yield f"    {child.inst_name} = Reg({child.raw_address_offset:#05x})"
+            yield f"    {child.inst_name} = Reg({_hex(child.raw_address_offset, 3)})"
             for field in child.fields():
                 yield f"    {child.inst_name}__{field.inst_name.upper()} = Field({field.lsb}, {field.width})"
         elif isinstance(child, RegfileNode):
-            offset, kind = child.raw_address_offset, _kind(child)
+            offset, kind = _hex(child.raw_address_offset, 3), _kind(child)
             if child.is_array:
-                count, step = child.array_dimensions[0], child.array_stride
-                yield f"    {child.inst_name} = Subs({offset:#05x}, {kind}, {count}, {step:#x})"
+                count, step = child.array_dimensions[0], _hex(child.array_stride)
+                yield f"    {child.inst_name} = Subs({offset}, {kind}, {count}, {step})"
             else:
-                yield f"    {child.inst_name} = Sub({offset:#05x}, {kind})"
+                yield f"    {child.inst_name} = Sub({offset}, {kind})"
 
 
 def _blocks(node: Node, done: set[str]) -> Iterator[str]:
@@ -127,7 +132,7 @@ def _blocks(node: Node, done: set[str]) -> Iterator[str]:
         return
     done.add(kind)
     yield f"\n\nclass {kind}(Block):"
-    yield f'    """{node.get_property("name", default=kind)}."""\n'
+    yield f'    """{_title(node)}."""\n'
     yield from _members(node)
 
 
@@ -135,18 +140,17 @@ def render() -> str:
     """Return the text of ``regs.py``."""
     soc = elaborate("soc")
     roots = [soc, *(elaborate(name) for name in DESCRIPTORS)]
-    lines = [_HEADER]
+    lines = [_HEADER.rstrip()]
     seen: dict[str, type[Enum]] = {}
     for root in roots:
         for enum in _enums(root):
             seen.setdefault(enum.type_name, enum)
     for name, enum in seen.items():
-        lines.append(f"\nclass {_camel(name)}(IntEnum):")
+        lines.append(f"\n\nclass {_camel(name)}(IntEnum):")
         lines.append(f'    """Code words of ``{name}``."""\n')
         for member in enum:
             lines.append(f"    {member.name} = {member.value}")
             lines.append(f'    """{" ".join((member.rdl_desc or member.name).split())}"""')
-        lines.append("")
     done: set[str] = set()
     for frame in soc.children(unroll=False):
         lines.extend(_blocks(frame, done))
@@ -155,5 +159,5 @@ def render() -> str:
         lines.append(f"    SIZE_BYTES = {root.size}")
     lines.append("\n")
     for frame in soc.children(unroll=False):
-        lines.append(f"{frame.inst_name} = {_kind(frame)}({frame.absolute_address:#010x})")
+        lines.append(f"{frame.inst_name} = {_kind(frame)}({_hex(frame.absolute_address, 8)})")
     return "\n".join(lines).rstrip() + "\n"

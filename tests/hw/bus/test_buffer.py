@@ -82,7 +82,7 @@ def test_arbiter_serves_all_requesters_in_turn(count):
 
 @pytest.mark.parametrize(
     ("make", "sentence"),
-    [(lambda: RoundRobin(count=0), "not 0$"), (lambda: StreamQueue(shape=1, depth=3), "not 3$")],
+    [(lambda: RoundRobin(count=0), r"not 0$"), (lambda: StreamQueue(shape=1, depth=3), r"not 3$")],
 )
 def test_impossible_sizes_are_refused(make, sentence):
     with pytest.raises(ValueError, match=sentence):

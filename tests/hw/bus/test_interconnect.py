@@ -213,7 +213,7 @@ def test_mixed_traffic_of_all_masters_keeps_data_with_addresses_and_responses_wi
 
 
 def test_impossible_parameters_are_refused():
-    with pytest.raises(ValueError, match="not 9$"):
+    with pytest.raises(ValueError, match=r"not 9$"):
         Interconnect(masters={str(n): Identity(nsaid=0) for n in range(9)}, addr_width=32, data_width=32, id_width=3)
-    with pytest.raises(ValueError, match="not 16$"):
+    with pytest.raises(ValueError, match=r"not 16$"):
         Identity(nsaid=16)

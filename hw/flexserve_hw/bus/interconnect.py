@@ -39,8 +39,9 @@ class Interconnect(wiring.Component):
     --------------------
     Addresses take one cycle and, for a lone master, go one per cycle. Data beats and responses take none and never
     leave a gap of the interconnect's making. Write data follow in the order of their addresses, from the cycle in which
-    the address shows downstream, whether or not it is taken there. Responses are routed by ID, so the order of equal IDs is downstream's. A master that does not
-    accept its responses, or withholds write data after an address, holds up the others.
+    the address shows downstream, whether or not it is taken there. Responses are routed by ID, so the order of equal
+    IDs is downstream's. A master that does not accept its responses, or withholds write data after an address, holds
+    up the others.
     """
 
     def __init__(self, *, masters: dict[str, Identity], addr_width: int, data_width: int, id_width: int):

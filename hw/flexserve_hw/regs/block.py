@@ -121,8 +121,8 @@ class RegisterBlock(wiring.Component):
     addrmap : str
         Name of the address map in the RDL sources.
     visible : None or tuple of str
-        If given, the block has the input ``live``, and while that is low every register but these top-level ones reads
-        as zero without side effect and ignores writes, answering OKAY.
+        If given, the block has the input ``live``, and while that is low every register but these top-level ones
+        reads as zero without side effect and ignores writes, answering OKAY.
 
     Members
     -------

@@ -96,7 +96,7 @@ def _enums(root: Node) -> Iterator[type[Enum]]:
 def _kind(node: Node) -> str:
     """Class name of the block that describes ``node``: its type, or its place if it has none."""
     name = node.inst.original_def.type_name if node.inst.original_def is not None else None
-    if name is None or name == node.inst_name and isinstance(node, RegfileNode):
+    if name is None or (name == node.inst_name and isinstance(node, RegfileNode)):
         name = f"{node.parent.inst.original_def.type_name}_{node.inst_name.lower()}"
     return _camel(name)
 

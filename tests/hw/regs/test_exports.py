@@ -61,7 +61,8 @@ def test_c_header_compiles_and_places_the_frames(tmp_path):
         '#include "flexserve.h"\n'
         '_Static_assert(TZC400__BUILD_CONFIG__REGIONS_reset == 8, "regions");\n'
         "int main(void) {\n"
-        "    return (unsigned long)&FLEX_SECURE.GRACE != 0x30010 || (unsigned long)&FLEX_NORMAL.CMD.COMMAND != 0x2002c;\n"
+        "    unsigned long grace = (unsigned long)&FLEX_SECURE.GRACE;\n"
+        "    return grace != 0x30010 || (unsigned long)&FLEX_NORMAL.CMD.COMMAND != 0x2002c;\n"
         "}\n"
     )
     subprocess.run([compiler, "-Wall", "-Werror", "-o", "main", "main.c"], cwd=tmp_path, check=True)

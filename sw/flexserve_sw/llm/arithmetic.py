@@ -62,9 +62,16 @@ def product(x: Float, weights: Float) -> Float:
     return out
 
 
+def check_finite(values: Float) -> None:
+    """Raise :class:`UserError` unless every value is finite: a damaged checkpoint makes the arithmetic overflow."""
+    if not np.isfinite(values).all():
+        raise UserError("The model's values overflow float32; the checkpoint is damaged or not of this architecture.")
+
+
 def rms_norm(x: Float, weight: Float, eps: float) -> Float:
-    """``x / sqrt(mean(x * x) + eps) * weight`` per row."""
+    """``x / sqrt(mean(x * x) + eps) * weight`` per row. Raises :class:`UserError` when a square overflows."""
     mean = ordered_sum(x * x) / np.float32(x.shape[-1])
+    check_finite(mean)
     normed: Float = (x / np.sqrt(mean + np.float32(eps))[..., None]) * weight
     return normed
 
@@ -125,12 +132,10 @@ def silu_product(gate: Float, up: Float) -> Float:
 def quantise_rows(x: Float) -> tuple[Int8, Float]:
     """Symmetric int8 per row: ``scale = max|x| / 127``, ``q = round-half-even(x / scale)``.
 
-    ``x[T, K]`` gives ``q[T, K]`` and ``scale[T]``. Raises :class:`UserError` when a value is not finite: the checkpoint
-    makes the arithmetic overflow.
+    ``x[T, K]`` gives ``q[T, K]`` and ``scale[T]``. Raises :class:`UserError` when a value is not finite.
     """
-    peak = np.abs(x).max(axis=-1)
-    if not np.isfinite(peak).all():
-        raise UserError("The model's values overflow float32; the checkpoint is damaged or not of this architecture.")
+    peak: Float = np.abs(x).max(axis=-1)
+    check_finite(peak)
     scale = np.maximum(peak / INT8_MAX, SMALLEST_SCALE)
     return np.clip(np.rint(x / scale[:, None]), -INT8_MAX, INT8_MAX).astype(np.int8), scale
 

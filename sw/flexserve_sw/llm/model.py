@@ -18,6 +18,7 @@ from .arithmetic import (
     Int8,
     Int32,
     attention,
+    check_finite,
     dequantise,
     exp,
     ordered_sum,
@@ -181,8 +182,7 @@ async def forward(
         x = rms_norm(x, await weights.vector("norm"), config.norm_eps)
         await cpu.charge(Work.FLOP, 4 * x.size)
         logits = await weights.linear("classifier", x)
-    if not np.isfinite(logits).all():
-        raise UserError("The model's values overflow float32; the checkpoint is damaged or not of this architecture.")
+    check_finite(logits)
     return logits
 
 

@@ -12,7 +12,10 @@ __all__ = ["PageCensus"]
 
 
 class PageCensus:
-    """States of pages that are not NORMAL, as the software of both worlds learns of them; ``history`` for the report."""
+    """States of pages that are not NORMAL, as the software of both worlds learns of them.
+
+    ``history`` for the report.
+    """
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock

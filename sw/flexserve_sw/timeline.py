@@ -52,7 +52,10 @@ class Timeline:
 
     @contextmanager
     def span(self, track: str, name: str, **detail: Any) -> Iterator[dict[str, Any]]:
-        """Record the time spent inside, also when it is left by an exception. What is put in the yielded dict is kept."""
+        """Record the time spent inside, also when it is left by an exception.
+
+        What is put in the yielded dict is kept.
+        """
         begin = self._clock()
         try:
             yield detail

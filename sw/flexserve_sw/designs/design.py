@@ -25,8 +25,8 @@ class MemoryKind(Enum):
 class Design:
     """One system.
 
-    ``npu`` multiplies on the NPU, in the world that has the model; ``pipeline`` loads beside computing. A design in the secure
-    world keeps its model encrypted in flash.
+    ``npu`` multiplies on the NPU, in the world that has the model; ``pipeline`` loads beside computing. A design in the
+    secure world keeps its model encrypted in flash.
     """
 
     name: str

@@ -18,13 +18,17 @@ __all__ = ["PHASES", "Emit", "Hook", "serve"]
 
 Emit = Callable[[dict[str, Any]], None]
 Hook = Callable[[str, Phone], Awaitable[None]]
-"""Called at ``booted``, at ``token:{i}`` for every token, counted from 1, and at ``answered``; nothing computes meanwhile."""
+"""Called at ``booted``, at ``token:{i}`` for every token, counted from 1, and at ``answered``.
 
-PHASES = ("compute", "switch", "decrypt", "load", "allocate", "init")
+Nothing computes meanwhile.
+"""
+
+PHASES = ("compute", "switch", "load", "decrypt", "allocate", "init")
 """Parts of the time to the first token, in the order in which a cycle with several of them is attributed.
 
-Each cycle counts once, so the phases and ``other`` add up. While something is computed, whatever runs beside it is hidden and
-counts as compute; what is left is what the user waits for.
+Each cycle counts once, so the phases and ``other`` add up. While something is computed, whatever runs beside it is
+hidden and counts as compute; what is left is what the user waits for. A stage of the pipeline that starves behind an
+earlier one does not run, so such a wait goes to the stage that causes it.
 """
 
 
@@ -112,8 +116,8 @@ class _Run:
 async def serve(machine: Any, argument: dict[str, Any], emit: Emit, *, hook: Hook | None = None) -> dict[str, Any]:
     """Boot a phone, answer the prompt with the design, give everything back; return what happened.
 
-    ``argument`` is described at :data:`~.plan.ARGUMENTS`. Messages: ``phase`` (``boot``, ``prefill``, ``decode``, ``close``; begin
-    and end) and ``token``. Raises :class:`~..errors.UserError`.
+    ``argument`` is described at :data:`~.plan.ARGUMENTS`. Messages: ``phase`` (``boot``, ``prefill``, ``decode``,
+    ``close``; begin and end) and ``token``. Raises :class:`~..errors.UserError`.
     """
     plan = check(argument)
     phone = Phone.assemble(machine, plan)
@@ -136,7 +140,8 @@ async def serve(machine: Any, argument: dict[str, Any], emit: Emit, *, hook: Hoo
 
 
 def _evidence(phone: Phone) -> dict[str, Any]:
-    entries = [entry.as_json() for entry in (*phone.timeline.spans, *phone.timeline.instants)]
+    entries = [span.as_json() for span in phone.timeline.spans]
+    entries += [instant.as_json() for instant in phone.timeline.instants]
     return {"timeline": entries, "page_states": phone.census.history}
 
 

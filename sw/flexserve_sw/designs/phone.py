@@ -23,6 +23,7 @@ from ..serving.recall import RecallHandler
 from ..serving.side import Side
 from ..serving.storage import BounceBuffers, DirectStorage, RequestedStorage, Storage
 from ..serving.vault import Vault
+from ..sync import Mutex
 from ..timeline import Timeline
 from .design import MemoryKind
 from .plan import Plan
@@ -134,6 +135,6 @@ def _memory(
         case MemoryKind.FLEX:
             return FlexPages(monitor, timeline, census), RequestedStorage(monitor)
         case MemoryKind.CMA:
-            return CmaPages(monitor, timeline), RequestedStorage(monitor)
+            return CmaPages(monitor, timeline, Mutex(monitor.machine)), RequestedStorage(monitor)
         case MemoryKind.ORDINARY:
             return OrdinaryPages(os, timeline), DirectStorage(os)

@@ -46,11 +46,11 @@ ARGUMENTS: dict[str, Any] = {
 }
 """Argument of the job and defaults.
 
-``pressure`` pages are taken back when token ``pressure_at`` (default: half-way) is known, by ``recall_by`` (``size``, ``range``
-or ``both``), and given up again ``pressure_hold`` tokens later; the NPU is taken back when token ``npu_recall_at`` is known.
-``checkpoint``, ``tokenizer``, ``platform`` are paths, None the project's own. ``array``, ``capacity`` (pages of the filter's
-table), ``dram_bytes`` and ``flash_bytes`` describe the machine; ``grace`` and ``npu_grace`` are cycles. ``timeline``: whether the
-result carries it.
+``pressure`` pages are taken back when token ``pressure_at`` (default: half-way) is known, by ``recall_by`` (``size``,
+``range`` or ``both``), and given up again ``pressure_hold`` tokens later; the NPU is taken back when token
+``npu_recall_at`` is known. ``checkpoint``, ``tokenizer``, ``platform`` are paths, None the project's own. ``array``,
+``capacity`` (pages of the filter's table), ``dram_bytes`` and ``flash_bytes`` describe the machine; ``grace`` and
+``npu_grace`` are cycles. ``timeline``: whether the result carries it.
 """
 
 _SEALED_PAGES = 4
@@ -95,7 +95,10 @@ def _read(checkpoint: str | None, tokenizer: str | None, array: int) -> tuple[Ch
 
 
 def check(argument: dict[str, Any]) -> Plan:
-    """Check a job's argument and work out sizes; raises :class:`UserError` with one sentence on the first thing wrong."""
+    """Check a job's argument and work out sizes.
+
+    Raises :class:`UserError` with one sentence on the first thing wrong.
+    """
     unknown = sorted(set(argument) - set(ARGUMENTS))
     if unknown:
         raise UserError(f"There is no option {unknown[0]!r}; options are {', '.join(ARGUMENTS)}.")
@@ -177,7 +180,7 @@ def _layout(argument: dict[str, Any], design: Design, platform: Platform, pages:
     area = _groups(int(pages * _SLACK)) if not in_window else 64
     if window > capacity:
         raise UserError(
-            f"The model needs {pages} pages and a window of {window} pages beside other programs, but the filter's table has"
+            f"The model needs {pages} pages, with other programs a window of {window}, but the filter's table has"
             f" {capacity}; choose a smaller model, a shorter prompt or a larger table."
         )
     # Other programs' pages that lie in the CMA area need somewhere to go.

@@ -72,9 +72,9 @@ def pages_of(extents: Iterable[Extent]) -> Iterator[int]:
 class Layout:
     """Memory map of the phone.
 
-    From the bottom: ordinary memory of the OS (``shared`` and ``bounce`` are pages of it that both worlds use), the area
-    that CMA keeps for contiguous allocations, and the flexible window up to the top of memory. The first pages of the
-    window are sealed for the secure world.
+    From the bottom: ordinary memory of the OS (``shared`` and ``bounce`` are pages of it that both worlds use), the
+    area that CMA keeps for contiguous allocations, and the flexible window up to the top of memory. The first pages of
+    the window are sealed for the secure world.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Layout:
     window_pages: int
     cma_pages: int
     sealed_pages: int = 4
-    bounce_pages: int = 16
+    bounce_pages: int = 32
     bounces: int = 2
 
     def __post_init__(self) -> None:

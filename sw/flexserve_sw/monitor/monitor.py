@@ -47,7 +47,7 @@ class Monitor:
     """
 
     def __init__(self, machine: Machine, layout: Layout, platform: Platform, timeline: Timeline) -> None:
-        self._machine, self.layout, self._timeline = machine, layout, timeline
+        self.machine, self.layout, self._timeline = machine, layout, timeline
         self._half_trip = platform.seconds(platform.cpu.smc_round_trip, machine.clock_hz) // 2
         self.regions = Regions(machine)
         self.port = CommandPort(machine, FLEX_SECURE.CMD, by=Initiator.SECURE_CPU)
@@ -59,8 +59,8 @@ class Monitor:
     async def boot(self, *, grace: int, npu_grace: int) -> None:
         """Configure and lock the hardware, open the filter."""
         with self._timeline.span("boot", "boot", window_pages=self.layout.window_pages):
-            await boot(self._machine, self.layout, self.regions, self.port, grace=grace, npu_grace=npu_grace)
-        self._slots = Channel(self._machine, depth=SLOTS)
+            await boot(self.machine, self.layout, self.regions, self.port, grace=grace, npu_grace=npu_grace)
+        self._slots = Channel(self.machine, depth=SLOTS)
         for slot in range(SLOTS):
             await self._slots.put(slot)
 
@@ -68,7 +68,7 @@ class Monitor:
         """Leave one world for the other."""
         self.switches += 1
         with self._timeline.span("switch", f"to {to.value} world"):
-            await self._machine.delay(self._half_trip)
+            await self.machine.delay(self._half_trip)
 
     async def call(self, function: int, *arguments: int) -> Answer:
         """Take an SMC from the normal world. Arguments are whatever the caller had in its registers."""
@@ -129,7 +129,7 @@ class Monitor:
         """Read the list out of the shared page, once: the OS can change it behind our back afterwards."""
         address = self.layout.shared.address + slot * SLOT_BYTES
         length = -(-count * EXTENT.size // 16) * 16
-        raw = await self._machine.load(address, length, by=Initiator.SECURE_CPU, world=World.NORMAL)
+        raw = await self.machine.load(address, length, by=Initiator.SECURE_CPU, world=World.NORMAL)
         extents = []
         for first, pages in EXTENT.iter_unpack(raw[: count * EXTENT.size]):
             if pages == 0 or first + pages > 1 << 32:
@@ -164,6 +164,6 @@ class Monitor:
         if not 0 < pages <= before:
             raise ValueError(f"Pages to give back must be 1 to {before}, not {pages!r}")
         freed = Extent(self.layout.cma.first + before - pages, pages)
-        await self._machine.store(freed.address, bytes(freed.length), by=Initiator.SECURE_CPU, world=World.SECURE)
+        await self.machine.store(freed.address, bytes(freed.length), by=Initiator.SECURE_CPU, world=World.SECURE)
         await self.regions.split_cma(self.layout, before - pages)
         return freed

@@ -64,8 +64,9 @@ class Regions:
     async def split_cma(self, layout: Layout, secure_pages: int) -> None:
         """Make the first ``secure_pages`` pages of the CMA area secure and leave the rest to the OS.
 
-        The normal part shrinks before the secure part grows, and the secure part shrinks before the normal part grows, so
-        that no page is ever in both. A bound that moves is one register, so that accesses to pages that stay secure go on.
+        The normal part shrinks before the secure part grows, and the secure part shrinks before the normal part grows,
+        so that no page is ever in both. A bound that moves is one register, so that accesses to pages that stay secure
+        go on.
         """
         area, before = layout.cma, self.secure_cma_pages
         if not 0 <= secure_pages <= area.count:

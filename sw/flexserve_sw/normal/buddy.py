@@ -27,7 +27,10 @@ class BuddyAllocator:
         self.give(extent)
 
     def take(self, pages: int) -> list[Extent]:
-        """Take ``pages`` pages in as few blocks as are free: the largest first, none larger than what is still needed."""
+        """Take ``pages`` pages in as few blocks as are free.
+
+        The largest first, none larger than what is still needed.
+        """
         if pages < 1:
             raise ValueError(f"Pages to take must be at least 1, not {pages!r}")
         if pages > self.free_pages:

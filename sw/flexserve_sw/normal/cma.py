@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..machine import PAGE_BYTES, Initiator, Machine
 from ..monitor.layout import Extent
 from ..platforms import Platform
+from ..sync import Mutex
 from ..timeline import Timeline
 from .buddy import BuddyAllocator
 
@@ -16,8 +17,8 @@ _BY = Initiator.NORMAL_CPU
 class CmaArea:
     """Grows and shrinks from the bottom of its area.
 
-    Growing moves every occupied page to ordinary memory, over the bus; a page costs at least what one thread's migration
-    costs on the platform.
+    Growing moves every occupied page to ordinary memory, over the bus; a page costs at least what one thread's
+    migration costs on the platform.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class CmaArea:
         self.cleared = 0
         """Pages at the bottom that are given away."""
         self.migrated = 0
+        self._turn = Mutex(machine)
 
     def occupy(self, page: int) -> None:
         """Let a program use a page of the area."""
@@ -46,6 +48,10 @@ class CmaArea:
 
     async def grow(self, pages: int) -> Extent:
         """Clear the next ``pages`` pages and hand them over."""
+        async with self._turn:
+            return await self._grow(pages)
+
+    async def _grow(self, pages: int) -> Extent:
         if not 0 < pages <= self.left:
             raise ValueError(f"Pages to clear must be 1 to {self.left}, not {pages!r}")
         extent = Extent(self.area.first + self.cleared, pages)

@@ -22,7 +22,10 @@ __all__ = ["NormalOs"]
 
 _BY = Initiator.NORMAL_CPU
 _CLUSTER = 16
-"""Pages that the other program's memory comes in: what a transparent-huge-page allocation leaves when memory is short."""
+"""Pages that the other program's memory comes in.
+
+What a transparent-huge-page allocation leaves when memory is short.
+"""
 
 
 class NormalOs:
@@ -52,13 +55,15 @@ class NormalOs:
         self.storage = StorageDriver(machine, timeline)
         self.gate = CommandPort(machine, GATE_NORMAL.CMD, by=_BY)
         self.lend_limit = layout.lendable.count
-        self._occupy(platform.system.occupied_share.value, random.Random(seed))
+        self._promised = 0
+        self._occupy(platform, random.Random(seed))
 
-    def _occupy(self, share: float, dice: random.Random) -> None:
+    def _occupy(self, platform: Platform, dice: random.Random) -> None:
+        share = platform.system.occupied_share.value
         for allocator in (self.window, self.ordinary):
             for cluster in self._clusters(allocator.extent, share, dice):
                 allocator.carve(cluster)
-        for cluster in self._clusters(self.layout.cma, share, dice):
+        for cluster in self._clusters(self.layout.cma, platform.system.cma_occupied.value, dice):
             for page in cluster.pages():
                 self.cma.occupy(page)
 
@@ -110,8 +115,15 @@ class NormalOs:
         return taken
 
     async def _allocate(self, pages: int, slot: int) -> tuple[int, ...]:
-        if len(self.flexmem.lent) + pages > self.lend_limit:
+        if len(self.flexmem.lent) + self._promised + pages > self.lend_limit:
             return (Status.NO_MEMORY, 0)
+        self._promised += pages
+        try:
+            return await self._lend(pages, slot)
+        finally:
+            self._promised -= pages
+
+    async def _lend(self, pages: int, slot: int) -> tuple[int, ...]:
         taken = await self.allocate(pages)
         if len(taken) > SLOT_EXTENTS:
             self._give_back(taken)

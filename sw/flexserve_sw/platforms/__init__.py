@@ -54,6 +54,7 @@ class System:
     page_allocation: Cost
     migration_rate: Cost
     occupied_share: Cost
+    cma_occupied: Cost
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ class Flash:
 
 
 _UNITS = {
-    "npu_mac_ratio": "1", "int8_rate": "MAC/s", "stream_rate": "B/s", "float_rate": "FLOP/s", "exp_flops": "FLOP", "copy_rate": "B/s",
-    "aes_rate": "B/s", "smc_round_trip": "s", "init_rate": "B/s", "npu_driver_init": "s", "page_allocation": "s",
-    "migration_rate": "B/s", "occupied_share": "1", "latency": "s", "bandwidth": "B/s",
+    "npu_mac_ratio": "1", "int8_rate": "MAC/s", "stream_rate": "B/s", "float_rate": "FLOP/s", "exp_flops": "FLOP",
+    "copy_rate": "B/s", "aes_rate": "B/s", "smc_round_trip": "s", "init_rate": "B/s", "npu_driver_init": "s",
+    "page_allocation": "s", "migration_rate": "B/s", "occupied_share": "1", "cma_occupied": "1",
+    "latency": "s", "bandwidth": "B/s",
 }  # fmt: skip
 
 

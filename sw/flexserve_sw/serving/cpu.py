@@ -24,8 +24,8 @@ def unpack_weights(raw: bytes, shape: tuple[int, int], array: int) -> Int8:
 class CpuProducts:
     """Reads the weights over the bus and multiplies.
 
-    A product takes as long as its multiply-accumulates or as its weights take to stream, whichever is longer; the time the
-    bus transfers take in the simulation is part of that.
+    A product takes as long as its multiply-accumulates or as its weights take to stream, whichever is longer; the time
+    the bus transfers take in the simulation is part of that.
     """
 
     def __init__(self, *, side: Side, space: Space, clock: CpuClock, array: int, timeline: Timeline) -> None:

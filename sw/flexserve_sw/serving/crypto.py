@@ -27,8 +27,8 @@ def device_key(seed: int) -> bytes:
 class PageCipher:
     """Seals and opens pages of one domain.
 
-    The nonce is ``(number, count)``: a page number and how often that page was sealed under this key. The same pair is never
-    used for two different texts. ``domain`` separates uses of the same kind of key.
+    The nonce is ``(number, count)``: a page number and how often that page was sealed under this key. The same pair is
+    never used for two different texts. ``domain`` separates uses of the same kind of key.
     """
 
     def __init__(self, key: bytes, domain: bytes) -> None:

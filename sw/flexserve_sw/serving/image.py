@@ -1,4 +1,7 @@
-"""A model in flash: a header, a manifest, and pages, encrypted and authenticated unless the design has no protection."""
+"""A model in flash.
+
+A header, a manifest, and pages, encrypted and authenticated unless the design has no protection.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ class BadImage(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSegment:
-    """A segment in flash: ``pages`` pages from byte ``offset``, the first of them page ``first`` of the image; a tag each."""
+    """A segment in flash: ``pages`` pages from byte ``offset``, the first of them page ``first`` of the image.
+
+    A tag each.
+    """
 
     name: str
     first: int
@@ -65,7 +71,7 @@ def build_image(model: QuantModel, cipher: PageCipher | None) -> FlashImage:
     body, entries = bytearray(), []
     number = 0
     for segment in model.segments:
-        tags = []
+        tags: list[bytes] = []
         for page in _pages(segment.payload):
             text, tag = cipher.seal(number + len(tags), 0, page) if cipher else (page, b"")
             body += text

@@ -21,8 +21,8 @@ _Chunk = tuple[PagedSegment, range, Extent, bool]
 class Loader:
     """Loads segments in the order in which the forward pass needs them.
 
-    With ``pipeline`` the three stages run beside each other and beside whoever uses what is loaded already, each stage on the
-    next segment as soon as it is done with one; without, one thing happens at a time.
+    With ``pipeline`` the three stages run beside each other and beside whoever uses what is loaded already, each stage
+    on the next segment as soon as it is done with one; without, one thing happens at a time.
 
     When the OS gives no more pages, the segments that are left count as loaded: they are brought in when they are used.
     """
@@ -48,7 +48,10 @@ class Loader:
 
     @staticmethod
     async def _stage(stage: Coroutine[Any, Any, None], segments: Sequence[PagedSegment]) -> None:
-        """Run a stage. If it fails, whoever waits for a segment goes on and meets the failure instead of waiting for ever."""
+        """Run a stage.
+
+        If it fails, whoever waits for a segment goes on and meets the failure instead of waiting for ever.
+        """
         try:
             await stage
         except Exception as error:

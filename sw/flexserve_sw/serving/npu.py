@@ -66,7 +66,8 @@ class OwnNpu:
 class BorrowedNpu:
     """The OS's NPU, lent to the secure world through the gate.
 
-    ``held`` tells whether the secure world has it; after a recall the next :meth:`take` borrows it anew, with a new ticket.
+    ``held`` tells whether the secure world has it; after a recall the next :meth:`take` borrows it anew, with a new
+    ticket.
     """
 
     def __init__(self, machine: Machine, monitor: Monitor, platform: Platform, timeline: Timeline) -> None:
@@ -234,7 +235,10 @@ class NpuProducts:
         return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
 
     async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
-        """Run a job; once more if the OS took the NPU away in the middle. Inputs are untouched, so the sums are the same."""
+        """Run a job; once more if the OS took the NPU away in the middle.
+
+        Inputs are untouched, so the sums are the same.
+        """
         for last in (False, True):
             ticket = await self._lease.take()
             try:

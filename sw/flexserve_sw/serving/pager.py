@@ -31,7 +31,10 @@ class OutOfPages(Exception):
 
 @dataclass
 class PagerStatistics:
-    """Pages moved: weights ``dropped`` and ``reloaded``, KV ``swapped_out`` and ``swapped_in``, working pages ``moved``."""
+    """Pages moved.
+
+    Weights ``dropped`` and ``reloaded``, KV ``swapped_out`` and ``swapped_in``, working pages ``moved``.
+    """
 
     dropped: int = 0
     reloaded: int = 0
@@ -192,7 +195,10 @@ class Pager:
                     yield segment, page
 
     async def evict(self, places: Sequence[Place]) -> list[int]:
-        """Save what would be lost and take the pages out of memory; return their frames, which still hold the old bytes."""
+        """Save what would be lost and take the pages out of memory.
+
+        Return their frames, which still hold the old bytes.
+        """
         kv = [place for place in places if place[0].kind is Kind.KV]
         if kv:
             if self.swap is None:
@@ -203,7 +209,10 @@ class Pager:
         return [self.space.unmap(segment.first + page) for segment, page in places]
 
     async def surrender(self, pages: int) -> int:
-        """Give up to ``pages`` pages back, of our choice: cold keys and values first, then weights from the last layer on."""
+        """Give up to ``pages`` pages back, of our choice.
+
+        Cold keys and values first, then weights from the last layer on.
+        """
         order = itertools.chain(self._coldest_kv(), self._weights_last_first())
         victims = list(itertools.islice(order, pages))
         await self.source.release(await self.evict(victims))

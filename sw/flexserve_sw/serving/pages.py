@@ -13,6 +13,7 @@ from ..monitor.smc import Request
 from ..normal.buddy import OutOfMemory
 from ..normal.system import NormalOs
 from ..regs import RecallCommand, RecallResult
+from ..sync import Mutex
 from ..timeline import Timeline
 
 __all__ = ["CmaPages", "FlexPages", "NoPages", "OrdinaryPages", "PageSource"]
@@ -87,11 +88,15 @@ class FlexPages:
 class CmaPages:
     """Pages of the contiguous area that the monitor makes secure as they are needed, and all gives back at the end."""
 
-    def __init__(self, monitor: Monitor, timeline: Timeline) -> None:
-        self._monitor, self._timeline = monitor, timeline
+    def __init__(self, monitor: Monitor, timeline: Timeline, turn: Mutex) -> None:
+        self._monitor, self._timeline, self._turn = monitor, timeline, turn
 
     async def acquire(self, pages: int) -> list[int]:
-        """Let the OS clear the next pages and move the secure region's end past them."""
+        """Let the OS clear the next pages and move the secure region's end past them, one request after the other."""
+        async with self._turn:
+            return await self._acquire(pages)
+
+    async def _acquire(self, pages: int) -> list[int]:
         with self._timeline.span("allocate", "grow secure region", pages=pages):
             try:
                 named = await self._monitor.request(Request.GROW_REGION, pages)
@@ -103,6 +108,10 @@ class CmaPages:
 
     async def release(self, frames: Sequence[int]) -> None:
         """Give the last pages back: contiguous memory shrinks from its end only."""
+        async with self._turn:
+            await self._release(frames)
+
+    async def _release(self, frames: Sequence[int]) -> None:
         freed = await self._monitor.shrink_region(len(frames))
         if sorted(frames) != list(freed.pages()):
             raise ValueError(f"Pages to give back must be the last of the region, not {sorted(frames)!r}")

@@ -26,8 +26,9 @@ class Kind(Enum):
 class PagedSegment:
     """A run of pages of the model's address space.
 
-    ``loaded`` is set when the first loading is over. ``slots`` are the swap slots of pages that are swapped out, ``used_at``
-    the cycle of the last use, ``failure`` what the first loading ended with if it failed. Pages are counted from 0 within the segment.
+    ``loaded`` is set when the first loading is over. ``slots`` are the swap slots of pages that are swapped out,
+    ``used_at`` the cycle of the last use, ``failure`` what the first loading ended with if it failed. Pages are counted
+    from 0 within the segment.
     """
 
     name: str

@@ -76,8 +76,8 @@ class Space:
     def scatter(self, program: Iterable[Descriptor], caps: Caps) -> list[Descriptor]:
         """Turn a job over this address space into one over physical addresses.
 
-        A transfer that is not contiguous on the bus becomes several. Each unit of the NPU runs its descriptors in order, so
-        the first of them takes the tokens and the last gives them.
+        A transfer that is not contiguous on the bus becomes several. Each unit of the NPU runs its descriptors in
+        order, so the first of them takes the tokens and the last gives them.
         """
         scattered: list[Descriptor] = []
         for descriptor in program:

@@ -29,8 +29,8 @@ def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 class SwapArea:
     """Slots of a page each, from byte ``offset`` of flash.
 
-    The tag of a page and the number of times its slot was written are in the vault, so that neither changed, nor swapped,
-    nor older ciphertext passes.
+    The tag of a page and the number of times its slot was written are in the vault, so that neither changed, nor
+    swapped, nor older ciphertext passes.
     """
 
     def __init__(
@@ -94,7 +94,10 @@ class SwapArea:
             segment.slots[page] = record.slot
 
     async def bring_in(self, segment: PagedSegment, pages: Sequence[int]) -> None:
-        """Read pages back into the frames that they have now; raises :class:`TamperedPage` for anything but the newest."""
+        """Read pages back into the frames that they have now.
+
+        Raises :class:`TamperedPage` for anything but the newest.
+        """
         for batch in _batches(pages, self._bounces.pages):
             with self._timeline.span("swap", "swap in", segment=segment.name, pages=len(batch)):
                 await self._bring(segment, batch)

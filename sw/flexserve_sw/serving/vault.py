@@ -51,7 +51,10 @@ class Vault:
         return len(self._free)
 
     async def claim(self, page: int) -> SwapRecord:
-        """Take a free slot for contents of ``page``; its count goes up and is stored before anything is encrypted with it."""
+        """Take a free slot for contents of ``page``.
+
+        Its count goes up and is stored before anything is encrypted with it.
+        """
         if not self._free:
             raise VaultFull(f"All {self.slots} swap slots are in use")
         slot = self._free.pop(0)

@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from ..errors import UserError
 from ..machine import Machine
 from .case import Attack
-from .scene import Scene
+from .confined import Confined
 from .suite import ATTACKS
 
 __all__ = ["attack", "mount", "select"]
 
 
-def select(name: str | None) -> list[Attack]:
-    """The attack called ``name``, or all. :class:`UserError` if there is none."""
-    if name is None:
-        return list(ATTACKS.values())
-    if name not in ATTACKS:
-        raise UserError(f"Attack {name!r} does not exist; choose one of {', '.join(ATTACKS)}.")
-    return [ATTACKS[name]]
+def select(names: str | Sequence[str] | None) -> list[Attack]:
+    """The attacks of one name or several, or all, in the suite's order; :class:`UserError` for an unknown name."""
+    wanted = list(ATTACKS) if names is None else [names] if isinstance(names, str) else list(names)
+    for name in wanted:
+        if name not in ATTACKS:
+            raise UserError(f"There is no attack {name!r}; choose one of {', '.join(ATTACKS)}.")
+    return [case for name, case in ATTACKS.items() if name in wanted]
 
 
-async def mount(machine: Machine, case: Attack, *, control: bool, seed: int) -> dict[str, Any]:
-    """Boot a fresh scene, mount one attack on it, and report what came of it."""
-    scene = await Scene.open(machine, protected=not control, seed=seed)
-    begin = machine.now
-    evidence = await case.mount(scene)
-    return {
-        "name": case.name,
-        "property": case.aim,
-        "story": case.story,
-        "control": case.control if control else None,
-        "outcome": "succeeded" if evidence.success else "blocked",
-        "evidence": evidence.seen,
-        "cycles": machine.now - begin,
-    }
+async def mount(machine: Machine, cases: Iterable[Attack], *, control: bool, seed: int) -> list[dict[str, Any]]:
+    """Mount the attacks of one campaign on a freshly reset machine and report what came of each."""
+    cases = list(cases)
+    confined, begin = Confined(machine), machine.now
+    try:
+        evidence = await cases[0].campaign(confined, not control, seed)
+    finally:
+        await confined.end()
+    return [
+        {
+            "name": case.name,
+            "property": case.aim,
+            "story": case.story,
+            "control": case.control if control else None,
+            "outcome": "succeeded" if evidence[case.name].success else "blocked",
+            "evidence": evidence[case.name].seen,
+            "cycles": machine.now - begin,
+        }
+        for case in cases
+    ]
 
 
 async def attack(machine: Machine, argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Mount attacks one after the other, each after a reset.
+    """Mount attacks one campaign after the other, each after a reset.
 
-    ``argument``: ``attack`` (name, or None for all), ``control`` (run with the protection off), ``seed``. Each report
-    is emitted as it is made, as ``{"kind": "attack", ...}``; the result is ``{"attacks": [...]}``.
+    ``argument``: ``attack`` (name, names, or None for all), ``control`` (run with the protection off), ``seed``. Each
+    report is emitted as it is made, as ``{"kind": "attack", ...}``, with the cycles of its campaign, boot included; the
+    result is ``{"attacks": [...]}``.
     """
     control, seed = bool(argument.get("control", False)), int(argument.get("seed", 1))
-    reports = []
-    for case in select(argument.get("attack")):
-        report = await mount(machine, case, control=control, seed=seed)
-        emit({"kind": "attack", **report})
-        reports.append(report)
+    reports: list[dict[str, Any]] = []
+    for _, cases in groupby(select(argument.get("attack")), key=lambda case: case.campaign):
+        for report in await mount(machine, cases, control=control, seed=seed):
+            emit({"kind": "attack", **report})
+            reports.append(report)
     return {"attacks": reports, "control": control, "seed": seed}

@@ -82,7 +82,8 @@ class Scene:
 
     def __init__(self, machine: Machine, *, protected: bool, seed: int) -> None:
         self.machine, self.protected = machine, protected
-        self.random = np.random.default_rng(seed)
+        # A stream of its own: what memory powers up with may come from the same seed.
+        self.random = np.random.default_rng([seed, int.from_bytes(b"secret", "big")])
         self.layout = Layout(
             dram_base=machine.dram.base,
             dram_bytes=machine.dram.size,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import lending, memory, npu, recall, registers, storage
+from . import lending, memory, model, npu, recall, registers, storage, swap
 from .case import Attack, catalogue
 
 __all__ = ["ATTACKS"]
 
-MODULES = (memory, storage, npu, recall, lending, registers)
+MODULES = (memory, storage, swap, npu, recall, lending, registers, model)
 
 ATTACKS: dict[str, Attack] = catalogue()
 """Every attack by name."""

@@ -1,0 +1,298 @@
+"""Dispatcher: decodes and checks descriptors and hands them to the units, in order."""
+
+from amaranth.hdl import C, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..params import NpuParams
+from ..regs.enums import NpuFault, NpuOp, NpuSpace
+from .commands import execute_command, load_command, store_command
+
+__all__ = ["Dispatcher"]
+
+_HEAD = {"op": 4, "wait_prev": 1, "wait_next": 1, "signal_prev": 1, "signal_next": 1, "space": 1, "accumulate": 1}
+_HEAD |= {"reserved": 22}
+
+_LOAD = data.StructLayout(
+    {
+        **_HEAD,
+        "addr": 64,
+        "stride": 32,
+        "rows": 16,
+        "row_bytes": 16,
+        "base": 16,
+        "row_step": 16,
+        "word_step": 16,
+        "reserved1": 48,
+    }
+)
+_MATMUL = data.StructLayout(
+    {
+        **_HEAD,
+        "m": 16,
+        "k": 16,
+        "n": 16,
+        "reserved1": 16,
+        "a_base": 16,
+        "a_step": 16,
+        "w_base": 16,
+        "reserved2": 16,
+        "c_base": 16,
+        "c_step": 16,
+        "reserved3": 64,
+    }
+)
+_STORE = data.StructLayout(
+    {**_HEAD, "addr": 64, "stride": 32, "rows": 16, "n": 16, "c_base": 16, "c_step": 16, "reserved1": 64}
+)
+
+
+class Dispatcher(wiring.Component):
+    """Takes a job's descriptors one by one.
+
+    A descriptor that must not run ends the job once every earlier one is finished: the job is cut exactly there.
+
+    Parameters
+    ----------
+    params : NpuParams
+
+    Members
+    -------
+    start : In(1), addr, count : In
+        Begin a job of ``count`` descriptors; ``addr`` is only used to report faults.
+    beats : In(stream)
+        Two beats of 128 bits per descriptor, each with an error bit on top.
+    load, execute, store : Out(stream)
+        Checked commands.
+    units_idle : In(1)
+        Nothing handed out is unfinished; falls in the cycle after a handover at the latest.
+    done : Out(1)
+        High for a cycle: the job is finished.
+    fault : Out(1), code, index, where : Out
+        High until the job is cleared away: why, which descriptor, and the 64-bit address that belongs to it.
+
+    Latency and ordering
+    --------------------
+    Eight cycles per descriptor. One multiplier serves all checks in turn.
+    """
+
+    def __init__(self, *, params: NpuParams):
+        self._params = params
+        super().__init__(
+            {
+                "start": In(1),
+                "addr": In(params.bus.addr_width),
+                "count": In(16),
+                "beats": In(stream.Signature(129)),
+                "load": Out(stream.Signature(load_command(params))),
+                "execute": Out(stream.Signature(execute_command(params))),
+                "store": Out(stream.Signature(store_command(params))),
+                "units_idle": In(1),
+                "done": Out(1),
+                "fault": Out(1),
+                "code": Out(NpuFault),
+                "index": Out(16),
+                "where": Out(64),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        word = Signal(256)
+        place = Signal(64)
+        left = Signal(16)
+        index = Signal(16)
+        code = Signal(NpuFault)
+        where = Signal(64)
+        self._load, self._matmul, self._store = (data.View(shape, word) for shape in (_LOAD, _MATMUL, _STORE))
+        op = self._load.op
+        self._derive(m)
+        multiply = Signal(range(3))
+        products = [Signal(32, name=f"product_{i}") for i in range(3)]
+        bad = Signal()
+        range_ok = Signal()
+        beyond = Signal()
+        taken = Signal()
+        self._judge(m, products, bad, range_ok, beyond)
+        self._commands(m, index, products)
+        m.d.comb += [self.code.eq(code), self.index.eq(index), self.where.eq(where)]
+        with m.FSM(name="dispatch"):
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.sync += [place.eq(self.addr), left.eq(self.count), index.eq(0)]
+                    m.next = "FIRST"
+            with m.State("FIRST"):
+                with m.If(left == 0):
+                    with m.If(self.units_idle):
+                        m.d.comb += self.done.eq(1)
+                        m.next = "IDLE"
+                with m.Else():
+                    m.d.comb += self.beats.ready.eq(1)
+                    with m.If(self.beats.valid):
+                        m.d.sync += word[:128].eq(self.beats.payload)
+                        m.next = "SECOND"
+                        with m.If(self.beats.payload[128]):
+                            m.d.sync += [code.eq(NpuFault.FETCH_ERROR), where.eq(place)]
+                            m.next = "REFUSE"
+            with m.State("SECOND"):
+                m.d.comb += self.beats.ready.eq(1)
+                with m.If(self.beats.valid):
+                    m.d.sync += [word[128:].eq(self.beats.payload), multiply.eq(0)]
+                    m.next = "MULTIPLY"
+                    with m.If(self.beats.payload[128]):
+                        m.d.sync += [code.eq(NpuFault.FETCH_ERROR), where.eq(place)]
+                        m.next = "REFUSE"
+            with m.State("MULTIPLY"):
+                m.d.sync += multiply.eq(multiply + 1)
+                left_factor, right_factor = self._factors(m, multiply)
+                for i, product in enumerate(products):
+                    with m.If(multiply == i):
+                        m.d.sync += product.eq(left_factor * right_factor)
+                with m.If(multiply == 2):
+                    m.next = "JUDGE"
+            with m.State("JUDGE"):
+                m.d.sync += where.eq(place)
+                m.next = "REFUSE"
+                with m.If(bad):
+                    m.d.sync += code.eq(NpuFault.BAD_DESCRIPTOR)
+                with m.Elif(~range_ok):
+                    m.d.sync += code.eq(NpuFault.SCRATCHPAD_RANGE)
+                with m.Elif(beyond):
+                    m.d.sync += [code.eq(NpuFault.BUS_ERROR), where.eq(self._load.addr)]
+                with m.Else():
+                    m.next = "HAND_OUT"
+            with m.State("HAND_OUT"):
+                with m.Switch(op):
+                    for operation, unit in (
+                        (NpuOp.LOAD, self.load),
+                        (NpuOp.MATMUL, self.execute),
+                        (NpuOp.STORE, self.store),
+                    ):
+                        with m.Case(operation):
+                            m.d.comb += [unit.valid.eq(1), taken.eq(unit.ready)]
+                    with m.Default():
+                        m.d.comb += taken.eq(self.units_idle)
+                with m.If(taken):
+                    m.d.sync += [left.eq(left - 1), index.eq(index + 1), place.eq(place + 32)]
+                    m.next = "FIRST"
+            with m.State("REFUSE"):
+                with m.If(self.units_idle):
+                    m.d.comb += self.fault.eq(1)
+        return m
+
+    def _derive(self, m):
+        """Sizes in tiles, words and beats."""
+        shift = (self._params.n - 1).bit_length()
+        mask = self._params.n - 1
+
+        def tiles(size):
+            return (size + mask) >> shift
+
+        self._words, self._k_tiles, self._n_tiles, self._s_tiles = (Signal(16, name=f"tiles_{i}") for i in range(4))
+        self._load_beats = Signal(13)
+        self._store_beats = Signal(15)
+        m.d.comb += [
+            self._words.eq(tiles(self._load.row_bytes)),
+            self._k_tiles.eq(tiles(self._matmul.k)),
+            self._n_tiles.eq(tiles(self._matmul.n)),
+            self._s_tiles.eq(tiles(self._store.n)),
+            self._load_beats.eq((self._load.row_bytes + 15) >> 4),
+            self._store_beats.eq((self._store.n + 3) >> 2),
+        ]
+
+    def _factors(self, m, multiply):
+        """The two factors of product ``multiply`` for the operation at hand."""
+        left = Signal(16)
+        right = Signal(16)
+        table = {
+            NpuOp.LOAD: (
+                (self._load.rows - 1, self._load.row_step),
+                (self._words - 1, self._load.word_step),
+                (self._load.rows, self._load_beats),
+            ),
+            NpuOp.MATMUL: (
+                (self._k_tiles - 1, self._matmul.a_step),
+                (self._n_tiles - 1, self._matmul.c_step),
+                (self._k_tiles, self._n_tiles),
+            ),
+            NpuOp.STORE: (
+                (self._s_tiles - 1, self._store.c_step),
+                (C(0, 16), C(0, 16)),
+                (self._store.rows, self._store_beats),
+            ),
+        }
+        with m.Switch(self._load.op):
+            for operation, pairs in table.items():
+                with m.Case(operation):
+                    with m.Switch(multiply):
+                        for i, (a, b) in enumerate(pairs):
+                            with m.Case(i):
+                                m.d.comb += [left.eq(a), right.eq(b)]
+        return left, right
+
+    def _judge(self, m, products, bad, range_ok, beyond):
+        """Whether the descriptor may run."""
+        params = self._params
+        load, matmul, store = self._load, self._matmul, self._store
+        first, second, third = products
+        misplaced = load.addr[:4].any() | load.stride[:4].any()  # LOAD and STORE have both at the same place
+        depth = Mux(load.space == NpuSpace.WEIGHTS.value, params.w_words, params.a_words)
+        out_of_reach = load.addr[params.bus.addr_width :].any() if params.bus.addr_width < 64 else C(0)
+        with m.Switch(load.op):
+            with m.Case(NpuOp.LOAD):
+                m.d.comb += [
+                    bad.eq((load.rows == 0) | (load.row_bytes == 0) | misplaced | load.wait_prev | load.signal_prev),
+                    range_ok.eq(load.base + first + second < depth),
+                    beyond.eq(out_of_reach),
+                ]
+            with m.Case(NpuOp.MATMUL):
+                m.d.comb += [
+                    bad.eq((matmul.m == 0) | (matmul.k == 0) | (matmul.n == 0)),
+                    range_ok.eq(
+                        (matmul.a_base + first + matmul.m <= params.a_words)
+                        & (matmul.c_base + second + matmul.m <= params.c_rows)
+                        & (matmul.w_base + third * params.n <= params.w_words)
+                    ),
+                ]
+            with m.Case(NpuOp.STORE):
+                m.d.comb += [
+                    bad.eq((store.rows == 0) | (store.n == 0) | misplaced | store.wait_next | store.signal_next),
+                    range_ok.eq(store.c_base + first + store.rows <= params.c_rows),
+                    beyond.eq(out_of_reach),
+                ]
+            with m.Case(NpuOp.FENCE):
+                m.d.comb += [
+                    bad.eq(load.wait_prev | load.wait_next | load.signal_prev | load.signal_next),
+                    range_ok.eq(1),
+                ]
+            with m.Default():
+                m.d.comb += bad.eq(1)
+
+    def _commands(self, m, index, products):
+        """What the units get."""
+        n = self._params.n
+        load, matmul, store = self._load, self._matmul, self._store
+        to_load, to_execute, to_store = self.load.payload, self.execute.payload, self.store.payload
+        load_packed = load.stride == self._load_beats << 4
+        store_packed = (store.stride == self._store_beats << 4) & (store.n[:2] == 0)
+        m.d.comb += [
+            *(getattr(to_load, f).eq(getattr(load, f)) for f in ("wait_next", "signal_next", "addr", "stride", "rows")),
+            *(getattr(to_load, f).eq(getattr(load, f)) for f in ("row_bytes", "base", "row_step", "word_step")),
+            to_load.weights.eq(load.space == NpuSpace.WEIGHTS.value),
+            to_load.index.eq(index),
+            to_load.beats.eq(self._load_beats),
+            to_load.linear.eq(Mux(load_packed, products[2], 0)),
+            *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("wait_prev", "wait_next", "signal_prev")),
+            *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("signal_next", "accumulate", "m", "a_base")),
+            *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("a_step", "w_base", "c_base", "c_step")),
+            to_execute.k_tiles.eq(self._k_tiles),
+            to_execute.n_tiles.eq(self._n_tiles),
+            to_execute.k_last.eq(((matmul.k - 1) & (n - 1)) + 1),
+            to_execute.n_last.eq(((matmul.n - 1) & (n - 1)) + 1),
+            *(getattr(to_store, f).eq(getattr(store, f)) for f in ("wait_prev", "signal_prev", "addr", "stride")),
+            *(getattr(to_store, f).eq(getattr(store, f)) for f in ("rows", "c_base", "c_step")),
+            to_store.index.eq(index),
+            to_store.beats.eq(self._store_beats),
+            to_store.linear.eq(Mux(store_packed, products[2], 0)),
+            to_store.last_values.eq(((store.n - 1) & 3) + 1),
+        ]

@@ -1,0 +1,173 @@
+"""What the NPU's DMA engines share: the cut of rows into bursts, and a scrubbed queue of beats."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .scratchpad import Scratchpad
+
+__all__ = ["BEAT_BYTES", "OUTSTANDING", "BeatQueue", "BurstWalker", "burst", "walk"]
+
+BEAT_BYTES = 16
+"""Bytes of a beat of the 128-bit bus."""
+
+OUTSTANDING = 15
+"""Bursts per direction that may be unanswered: enough rows of 64 bytes to cover a memory latency of 60 cycles."""
+
+
+def walk(addr_width: int) -> data.StructLayout:
+    """Rows to walk: as in the unit commands; ``linear`` not 0 makes one row of that many beats of all of them."""
+    return data.StructLayout({"addr": addr_width, "stride": 32, "rows": 16, "beats": 17, "linear": 31})
+
+
+def burst(addr_width: int) -> data.StructLayout:
+    """An INCR burst of ``beats`` full beats; ``beyond`` tells that it begins past the end of the address space."""
+    return data.StructLayout({"addr": addr_width, "beats": 6, "beyond": 1})
+
+
+class BurstWalker(wiring.Component):
+    """Cuts rows of beats into bursts.
+
+    Parameters
+    ----------
+    addr_width : int
+        Bits of a byte address.
+    most : int
+        Beats of the longest burst, a power of two up to 32. Bursts end where the address is a multiple of as many
+        beats, so none crosses 4 KiB.
+
+    Members
+    -------
+    rows : In(stream), bursts : Out(stream)
+    idle : Out(1)
+        No rows are held.
+
+    Latency and ordering
+    --------------------
+    One burst per cycle, one cycle between walks. ``bursts`` depends on registers alone.
+    """
+
+    def __init__(self, *, addr_width: int, most: int):
+        if not 2 <= most <= 32 or most & (most - 1):
+            raise ValueError(f"Longest burst must be a power of two from 2 to 32 beats, not {most!r}")
+        self._addr_width, self._most = addr_width, most
+        super().__init__(
+            {
+                "rows": In(stream.Signature(walk(addr_width))),
+                "bursts": Out(stream.Signature(burst(addr_width))),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        most, width = self._most, self._addr_width
+        low, high = 4, 4 + (most - 1).bit_length()
+        active = Signal()
+        rows = Signal(16)
+        left = Signal(31)
+        beats = Signal(17)
+        addr = Signal(width + 1)
+        row = Signal(width + 1)
+        stride = Signal(32)
+        room = Signal(range(most + 1))
+        size = Signal(range(most + 1))
+        row_next = Signal(width + 1)
+        start, bursts = self.rows.payload, self.bursts
+        m.d.comb += [
+            room.eq(most - addr[low:high]),
+            size.eq(Mux(left < room, left, room)),
+            row_next.eq(Mux(row[width], 0, row + stride) | (row[width] << width)),
+            self.rows.ready.eq(~active),
+            self.idle.eq(~active),
+            bursts.valid.eq(active),
+            bursts.payload.addr.eq(addr),
+            bursts.payload.beats.eq(size),
+            bursts.payload.beyond.eq(addr[width]),
+        ]
+        with m.If(self.rows.valid & ~active):
+            m.d.sync += [
+                active.eq(1),
+                addr.eq(start.addr),
+                row.eq(start.addr),
+                stride.eq(start.stride),
+                beats.eq(start.beats),
+                left.eq(Mux(start.linear != 0, start.linear, start.beats)),
+                rows.eq(Mux(start.linear != 0, 1, start.rows)),
+            ]
+        with m.If(bursts.ready & active):
+            m.d.sync += [left.eq(left - size), addr.eq(addr + (size << 4))]
+            with m.If(left == size):
+                m.d.sync += [
+                    rows.eq(rows - 1),
+                    left.eq(beats),
+                    addr.eq(row_next),
+                    row.eq(row_next),
+                    active.eq(rows != 1),
+                ]
+        return m
+
+
+class BeatQueue(wiring.Component):
+    """First-in first-out memory that can be scrubbed.
+
+    Parameters
+    ----------
+    width : int
+        Bits of an entry.
+    depth : int
+        Entries in memory, a power of two; one more waits at the output.
+
+    Members
+    -------
+    i : In(stream), o : Out(stream)
+    scrub, scrub_addr : In
+        As for :class:`~flexserve_hw.npu.scratchpad.Scratchpad`; the queue must be empty.
+
+    Latency and ordering
+    --------------------
+    Two cycles from ``i`` to ``o``, full throughput; ``i.ready`` and ``o.valid`` are registers or depend on them alone.
+    """
+
+    def __init__(self, *, width: int, depth: int):
+        self._memory = Scratchpad(width=width, depth=depth)
+        self._depth = depth
+        super().__init__(
+            {
+                "i": In(stream.Signature(width)),
+                "o": Out(stream.Signature(width)),
+                "scrub": In(1),
+                "scrub_addr": In(range(depth)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = self._memory
+        head = Signal(range(self._depth))
+        tail = Signal(range(self._depth))
+        level = Signal(range(self._depth + 1))
+        full = Signal()
+        fetch = Signal()
+        push = Signal()
+        m.d.comb += [
+            self.i.ready.eq(level != self._depth),
+            push.eq(self.i.valid & self.i.ready),
+            fetch.eq((level != 0) & (~full | self.o.ready)),
+            self.o.valid.eq(full),
+            self.o.payload.eq(memory.r_data),
+            memory.w_en.eq(push),
+            memory.w_addr.eq(tail),
+            memory.w_data.eq(self.i.payload),
+            memory.r_en.eq(fetch),
+            memory.r_addr.eq(head),
+            memory.scrub.eq(self.scrub),
+            memory.scrub_addr.eq(self.scrub_addr),
+        ]
+        m.d.sync += [
+            level.eq(level + push - fetch),
+            head.eq(head + fetch),
+            tail.eq(tail + push),
+            full.eq(fetch | (full & ~self.o.ready)),
+        ]
+        return m

@@ -1,0 +1,263 @@
+"""Store unit: accumulators to memory."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus.buffer import StreamQueue
+from ..params import NpuParams
+from .commands import store_command
+from .dma import OUTSTANDING, BeatQueue, BurstWalker, burst, walk
+from .load import fault_place
+
+__all__ = ["StoreUnit"]
+
+_MOST = 16
+"""Beats of the longest write burst."""
+
+_QUEUE = 64
+"""Beats that can wait for the bus: several bursts, so that reading rows never waits for an address to be taken."""
+
+
+class StoreUnit(wiring.Component):
+    """Runs STOREs: rows are cut into beats first, and a burst is announced when all its beats are there.
+
+    A write therefore never holds the bus while the accumulators are busy, and a stopped job leaves none half done.
+
+    Parameters
+    ----------
+    params : NpuParams
+
+    Members
+    -------
+    command : In(stream)
+        Checked STOREs. One is taken when its token is there and the rows of the one before are read.
+    computed : In(1), take_computed : Out(1), give : Out(1)
+        Tokens from and to the execute unit.
+    c_en, c_row : Out, c_ok, c_data : In
+        Accumulator reads, see :class:`~flexserve_hw.npu.accumulator.Accumulator`.
+    aw : Out(stream(burst)), w : Out(stream), b : In(stream)
+        Write requests; beats, after their request; one ``error`` bit for each burst, in order.
+    stop : In(1)
+        Announce nothing more; announced bursts are finished.
+    quiet : Out(1)
+        Every announced burst is answered.
+    idle : Out(1)
+        And nothing taken is unfinished.
+    fault : Out(1), where : Out
+        A burst was refused, or a row begins past the end of the address space.
+    scrub, scrub_addr : In
+        As for :class:`~flexserve_hw.npu.scratchpad.Scratchpad`.
+
+    Latency and ordering
+    --------------------
+    STOREs and their bursts keep their order. One beat per cycle for N of at least 8.
+    """
+
+    def __init__(self, *, params: NpuParams):
+        self._params = params
+        width = params.bus.addr_width
+        super().__init__(
+            {
+                "command": In(stream.Signature(store_command(params))),
+                "computed": In(1),
+                "take_computed": Out(1),
+                "give": Out(1),
+                "c_en": Out(1),
+                "c_row": Out(range(params.c_rows)),
+                "c_ok": In(1),
+                "c_data": In(32 * params.n),
+                "aw": Out(stream.Signature(burst(width))),
+                "w": Out(stream.Signature(data.StructLayout({"data": 128, "strb": 16, "last": 1}))),
+                "b": In(stream.Signature(data.StructLayout({"error": 1}))),
+                "stop": In(1),
+                "quiet": Out(1),
+                "idle": Out(1),
+                "fault": Out(1),
+                "where": Out(fault_place(width)),
+                "scrub": In(1),
+                "scrub_addr": In(range(_QUEUE)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.walker = walker = BurstWalker(addr_width=self._params.bus.addr_width, most=_MOST)
+        entry = data.StructLayout({"walk": walk(self._params.bus.addr_width), "index": 16})
+        m.submodules.walks = walks = StreamQueue(shape=entry, depth=2)
+        m.submodules.beats = beats = BeatQueue(width=144, depth=_QUEUE)
+        m.d.comb += [beats.scrub.eq(self.scrub), beats.scrub_addr.eq(self.scrub_addr)]
+        reading = self._read_rows(m, walks, beats)
+        index = Signal(16)
+        m.d.comb += [
+            walker.rows.valid.eq(walks.o.valid),
+            walker.rows.payload.eq(walks.o.payload.walk),
+            walks.o.ready.eq(walker.rows.ready),
+        ]
+        with m.If(walks.o.valid & walks.o.ready):
+            m.d.sync += index.eq(walks.o.payload.index)
+        self._write(m, walker, beats, index)
+        m.d.comb += self.idle.eq(self.quiet & walker.idle & ~walks.o.valid & ~reading & ~beats.o.valid)
+        return m
+
+    def _read_rows(self, m, walks, beats):
+        """Read the rows of accumulators that a STORE names and cut them into beats. Returns whether any is underway."""
+        n = self._params.n
+        per_row = n // 4
+        command = self.command.payload
+        take = Signal()
+        active = Signal()
+        now = Signal(store_command(self._params))
+        rows = Signal(16)
+        left = Signal(15)
+        row = Signal(range(self._params.c_rows))
+        start = Signal(range(self._params.c_rows))
+        granted = Signal()
+        tile_last = Signal()
+        piece = data.StructLayout({"beats": range(per_row + 1), "last": 1})
+        coming = Signal()
+        coming_piece = Signal(piece)
+        held = StreamQueue(shape=data.StructLayout({"piece": piece, "row": 32 * n}), depth=2)
+        m.submodules.rows = held
+        room = Signal(range(3), init=2)
+        # Rows read for one STORE may still wait when the next is taken: how its rows end travels in the same order.
+        tails = StreamQueue(shape=data.StructLayout({"values": 3, "rows": 16}), depth=4)
+        m.submodules.tails = tails
+        m.d.comb += [
+            take.eq(
+                self.command.valid
+                & ~self.stop
+                & ~active
+                & walks.i.ready
+                & tails.i.ready
+                & (self.computed | ~command.wait_prev)
+            ),
+            self.command.ready.eq(take),
+            self.take_computed.eq(take & command.wait_prev),
+            walks.i.valid.eq(take),
+            walks.i.payload.index.eq(command.index),
+            walks.i.payload.walk.addr.eq(command.addr),
+            walks.i.payload.walk.stride.eq(command.stride),
+            walks.i.payload.walk.rows.eq(command.rows),
+            walks.i.payload.walk.beats.eq(command.beats),
+            walks.i.payload.walk.linear.eq(command.linear),
+            self.c_en.eq(active & ~self.stop & (room != 0)),
+            self.c_row.eq(row),
+            granted.eq(self.c_en & self.c_ok),
+            tile_last.eq(left <= per_row),
+            self.give.eq(granted & tile_last & (rows == 1) & now.signal_prev),
+            held.i.valid.eq(coming),
+            held.i.payload.piece.eq(coming_piece),
+            held.i.payload.row.eq(self.c_data),
+        ]
+        m.d.sync += coming.eq(granted)
+        with m.If(take):
+            m.d.sync += [
+                active.eq(1),
+                now.eq(command),
+                rows.eq(command.rows),
+                left.eq(command.beats),
+                row.eq(command.c_base),
+                start.eq(command.c_base),
+            ]
+        with m.If(granted):
+            m.d.sync += [
+                coming_piece.beats.eq(Mux(tile_last, left, per_row)),
+                coming_piece.last.eq(tile_last),
+                left.eq(left - per_row),
+                row.eq(row + now.c_step),
+            ]
+            with m.If(tile_last):
+                m.d.sync += [
+                    left.eq(now.beats),
+                    row.eq(start + 1),
+                    start.eq(start + 1),
+                    rows.eq(rows - 1),
+                    active.eq(rows != 1),
+                ]
+        beat = Signal(range(max(2, per_row)))
+        done = Signal(16)
+        row_end = Signal()
+        head = held.o.payload
+        strobe = Signal(16)
+        m.d.comb += [
+            tails.i.valid.eq(take),
+            tails.i.payload.values.eq(command.last_values),
+            tails.i.payload.rows.eq(command.rows),
+            beats.i.valid.eq(held.o.valid),
+            held.o.ready.eq(beats.i.ready & (beat == head.piece.beats - 1)),
+            row_end.eq(held.o.valid & held.o.ready & head.piece.last),
+            tails.o.ready.eq(row_end & (done == tails.o.payload.rows - 1)),
+            strobe.eq(0xFFFF),
+            beats.i.payload.eq(Cat(head.row.word_select(beat, 128) if per_row > 1 else head.row, strobe)),
+        ]
+        with m.If(head.piece.last & (beat == head.piece.beats - 1)):
+            m.d.comb += strobe.eq(Cat((tails.o.payload.values > byte // 4) for byte in range(16)))
+        with m.If(held.o.valid & beats.i.ready):
+            m.d.sync += beat.eq(Mux(held.o.ready, 0, beat + 1))
+        with m.If(row_end):
+            m.d.sync += done.eq(Mux(tails.o.ready, 0, done + 1))
+        m.d.sync += room.eq(room - granted + (held.o.valid & held.o.ready))
+        return active | coming | held.o.valid
+
+    def _write(self, m, walker, beats, index):
+        """Announce bursts whose beats are there, send the beats, collect the answers."""
+        width = self._params.bus.addr_width
+        place = fault_place(width)
+        m.submodules.places = places = StreamQueue(shape=place, depth=16)
+        m.submodules.lengths = lengths = StreamQueue(shape=6, depth=4)
+        ready = Signal(range(_QUEUE + 4))
+        outstanding = Signal(range(OUTSTANDING + 1))
+        issue = Signal()
+        waiting = Signal()
+        beyond = Signal()
+        taken = Signal()
+        bursts = walker.bursts
+        m.d.comb += [
+            beyond.eq(bursts.valid & bursts.payload.beyond),
+            issue.eq(
+                bursts.valid
+                & ~beyond
+                & ~self.stop
+                & (ready >= bursts.payload.beats)
+                & (outstanding != OUTSTANDING)
+                & ~waiting
+            ),
+            bursts.ready.eq(issue),
+            self.aw.valid.eq(waiting & lengths.i.ready),
+            taken.eq(self.aw.valid & self.aw.ready),
+            lengths.i.valid.eq(taken),
+            lengths.i.payload.eq(self.aw.payload.beats),
+            places.i.valid.eq(issue),
+            places.i.payload.index.eq(index),
+            places.i.payload.addr.eq(bursts.payload.addr),
+            places.o.ready.eq(self.b.valid),
+            self.b.ready.eq(1),
+            self.quiet.eq(outstanding == 0),
+        ]
+        with m.If(issue):
+            m.d.sync += [waiting.eq(1), self.aw.payload.eq(bursts.payload)]
+        with m.Elif(taken):
+            m.d.sync += waiting.eq(0)
+        m.d.sync += [
+            ready.eq(ready + (beats.i.valid & beats.i.ready) - Mux(issue, bursts.payload.beats, 0)),
+            outstanding.eq(outstanding + issue - self.b.valid),
+        ]
+        sent = Signal(6)
+        m.d.comb += [
+            self.w.valid.eq(beats.o.valid & lengths.o.valid),
+            self.w.payload.data.eq(beats.o.payload[:128]),
+            self.w.payload.strb.eq(beats.o.payload[128:]),
+            self.w.payload.last.eq(sent == lengths.o.payload - 1),
+            beats.o.ready.eq(self.w.ready & lengths.o.valid),
+            lengths.o.ready.eq(self.w.valid & self.w.ready & self.w.payload.last),
+        ]
+        with m.If(self.w.valid & self.w.ready):
+            m.d.sync += sent.eq(Mux(self.w.payload.last, 0, sent + 1))
+        refused = self.b.valid & self.b.payload.error
+        m.d.comb += [
+            self.fault.eq((refused | beyond) & ~self.stop),
+            self.where.eq(places.o.payload),
+        ]
+        with m.If(~refused):
+            m.d.comb += [self.where.index.eq(index), self.where.addr.eq(bursts.payload.addr | (1 << width))]

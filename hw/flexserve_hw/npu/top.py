@@ -1,0 +1,338 @@
+"""Flex-NPU: an int8 matrix engine that changes hands between worlds."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.lib import enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus.axi4 import Burst, Resp
+from ..bus.buffer import StreamBuffer, StreamQueue
+from ..params import NpuParams, Nsaid
+from ..regs.enums import NpuFault
+from ..regs.regbus import RegisterBusSignature
+from .commands import TokenCounter, execute_command, load_command, store_command
+from .dispatch import Dispatcher
+from .execute import ExecuteUnit
+from .fetch import FetchUnit
+from .frames import Event, Frames
+from .load import LoadUnit
+from .scratchpad import BANK_WORDS, Scratchpad
+from .store import StoreUnit
+
+__all__ = ["FlexNpu", "Phase"]
+
+_ID_DATA, _ID_FETCH = 0, 1
+"""AXI IDs: data and descriptors may overtake each other."""
+
+
+class Phase(enum.Enum, shape=3):
+    """What the NPU is at."""
+
+    IDLE = 0
+    CHECK = 1
+    RUN = 2
+    STOP = 3
+    CLEAR = 4
+    SCRUB = 5
+
+
+class FlexNpu(wiring.Component):
+    """N x N weight-stationary int8 array with scratchpads, int32 accumulators, DMA and a job queue.
+
+    Jobs are lists of descriptors in memory; the register reference (map ``npu_frame`` and the descriptor maps) says
+    what they do. Three units (load, execute, store) run beside each other and pass tokens. A job that faults or is
+    stopped is ended cleanly: nothing new goes to the bus, what is out there is answered, then everything a job leaves
+    in the units is reset, the queue is emptied and the fault is reported.
+
+    Parameters
+    ----------
+    params : NpuParams
+
+    Members
+    -------
+    dma : Out(AXI4)
+        Non-secure exactly while ``secure`` is low. Bursts of up to 32 beats, none across a multiple of 512 bytes.
+    frame_n, frame_s : In(RegisterBusSignature())
+        Command frames of the two worlds.
+    secure : In(1)
+        The secure bit: owner of jobs and transactions. May change only while ``drained``.
+    live_normal, live_secure : In(1)
+        Which frame is live.
+    ticket : In(32)
+        The present ticket, which secure jobs must quote.
+    drain : In(1), drained : Out(1)
+        While ``drain`` is high no job starts and a running one is ended as ABORTED; ``drained`` is high from when
+        nothing runs, nothing is queued and nothing is on the bus. No frame may be live while ``drain`` is high.
+    scrub : In(1), scrubbed : Out(1)
+        Request, only while drained, held until ``scrubbed``: every memory and every register that a job touched is
+        zero. ``scrubbed`` stays until ``scrub`` falls.
+    irq_n, irq_s : Out(1)
+    phase : Out(Phase)
+        Probe.
+
+    Latency and ordering
+    --------------------
+    Jobs run in order, one at a time. A scrub takes as many cycles as the largest bank has words, plus four. After
+    power-up the memories hold unknown contents: whoever drives ``scrub`` does so before the first job.
+    """
+
+    def __init__(self, *, params: NpuParams):
+        if params.bus.data_width != 128:
+            raise ValueError(f"NPU bus must have 128 data bits, not {params.bus.data_width!r}")
+        self._params = params
+        super().__init__(
+            {
+                "dma": Out(params.bus.axi4),
+                "frame_n": In(RegisterBusSignature()),
+                "frame_s": In(RegisterBusSignature()),
+                "secure": In(1),
+                "live_normal": In(1),
+                "live_secure": In(1),
+                "ticket": In(32),
+                "drain": In(1),
+                "drained": Out(1),
+                "scrub": In(1),
+                "scrubbed": Out(1),
+                "irq_n": Out(1),
+                "irq_s": Out(1),
+                "phase": Out(Phase),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        self._clear = Signal()
+        self._stop = Signal()
+        self._scrubbing = Signal()
+        self._scrub_addr = Signal(range(BANK_WORDS))
+        self._units(m)
+        self._tokens(m)
+        self._bus(m)
+        self._control(m)
+        return m
+
+    def _units(self, m):
+        params = self._params
+        fresh = ResetInserter(self._clear)
+        self._fetch, self._dispatch = FetchUnit(params=params), Dispatcher(params=params)
+        self._load, self._execute, self._store = (
+            LoadUnit(params=params),
+            ExecuteUnit(params=params),
+            StoreUnit(params=params),
+        )
+        self._frames = Frames(params=params)
+        m.submodules.fetch = fresh(self._fetch)
+        m.submodules.dispatch = fresh(self._dispatch)
+        m.submodules.load = fresh(self._load)
+        m.submodules.execute = fresh(self._execute)
+        m.submodules.store = fresh(self._store)
+        m.submodules.frames = self._frames
+        a = Scratchpad(width=8 * params.n, depth=params.a_words)
+        w = Scratchpad(width=8 * params.n, depth=params.w_words)
+        m.submodules.a_pad, m.submodules.w_pad = fresh(a), fresh(w)
+        wiring.connect(m, self._fetch.beats, self._dispatch.beats)
+        busy = []
+        for name, layout, depth, source, unit in (
+            ("load", load_command(params), 4, self._dispatch.load, self._load),
+            ("execute", execute_command(params), 4, self._dispatch.execute, self._execute),
+            ("store", store_command(params), 2, self._dispatch.store, self._store),
+        ):
+            queue = StreamQueue(shape=layout, depth=depth)
+            m.submodules[f"{name}_queue"] = fresh(queue)
+            wiring.connect(m, source, queue.i)
+            wiring.connect(m, queue.o, unit.command)
+            busy.append(queue.o.valid | ~unit.idle)
+            m.d.comb += unit.stop.eq(self._stop)
+        m.d.comb += [
+            self._fetch.stop.eq(self._stop),
+            self._dispatch.units_idle.eq(~Cat(busy).any()),
+            a.w_en.eq(self._load.a_en),
+            a.w_addr.eq(self._load.addr),
+            a.w_data.eq(self._load.word),
+            a.r_en.eq(self._execute.a_en),
+            a.r_addr.eq(self._execute.a_addr),
+            self._execute.a_data.eq(a.r_data),
+            w.w_en.eq(self._load.w_en),
+            w.w_addr.eq(self._load.addr),
+            w.w_data.eq(self._load.word),
+            w.r_en.eq(self._execute.w_en),
+            w.r_addr.eq(self._execute.w_addr),
+            self._execute.w_data.eq(w.r_data),
+            self._execute.c_en.eq(self._store.c_en),
+            self._execute.c_row.eq(self._store.c_row),
+            self._store.c_ok.eq(self._execute.c_ok),
+            self._store.c_data.eq(self._execute.c_data),
+        ]
+        for memory in (a, w, self._execute, self._store, self._fetch):
+            m.d.comb += [memory.scrub.eq(self._scrubbing), memory.scrub_addr.eq(self._scrub_addr)]
+
+    def _tokens(self, m):
+        load, execute, store = self._load, self._execute, self._store
+        for name, give, take, some in (
+            ("loaded", load.give, execute.take_loaded, execute.loaded),
+            ("freed", execute.give_load, load.take_freed, load.freed),
+            ("computed", execute.give_store, store.take_computed, store.computed),
+            ("stored", store.give, execute.take_stored, execute.stored),
+        ):
+            counter = TokenCounter()
+            m.submodules[f"tokens_{name}"] = ResetInserter(self._clear)(counter)
+            m.d.comb += [counter.give.eq(give), counter.take.eq(take), some.eq(counter.some)]
+
+    def _bus(self, m):
+        """Join the units' requests on the AXI port. Descriptors go first: a late one idles three units."""
+        dma, fetch, load, store = self.dma, self._fetch, self._load, self._store
+        buffer = StreamBuffer(shape=self._params.bus.axi4.shape.address)
+        m.submodules.ar_buffer = buffer
+        wiring.connect(m, buffer.o, wiring.flipped(dma.ar))
+        pick = Mux(fetch.ar.valid, fetch.ar.payload.as_value(), load.ar.payload.as_value())
+        chosen = load.ar.payload.shape()(pick)
+        for channel, payload, identity in (
+            (buffer.i, chosen, Mux(fetch.ar.valid, _ID_FETCH, _ID_DATA)),
+            (dma.aw, store.aw.payload, Const(_ID_DATA)),
+        ):
+            m.d.comb += [
+                channel.payload.id.eq(identity),
+                channel.payload.addr.eq(payload.addr),
+                channel.payload.len.eq(payload.beats - 1),
+                channel.payload.size.eq(4),
+                channel.payload.burst.eq(Burst.INCR),
+                channel.payload.prot.nonsecure.eq(~self.secure),
+                channel.payload.user.eq(Nsaid.NPU),
+            ]
+        is_fetch = dma.r.payload.id == _ID_FETCH
+        m.d.comb += [
+            buffer.i.valid.eq(fetch.ar.valid | load.ar.valid),
+            fetch.ar.ready.eq(buffer.i.ready),
+            load.ar.ready.eq(buffer.i.ready & ~fetch.ar.valid),
+            fetch.r.valid.eq(dma.r.valid & is_fetch),
+            load.r.valid.eq(dma.r.valid & ~is_fetch),
+            dma.r.ready.eq(Mux(is_fetch, fetch.r.ready, load.r.ready)),
+            dma.aw.valid.eq(store.aw.valid),
+            store.aw.ready.eq(dma.aw.ready),
+            dma.w.valid.eq(store.w.valid),
+            store.w.ready.eq(dma.w.ready),
+            dma.w.payload.eq(store.w.payload),
+            store.b.valid.eq(dma.b.valid),
+            dma.b.ready.eq(store.b.ready),
+            store.b.payload.error.eq(dma.b.payload.resp != Resp.OKAY),
+        ]
+        for unit in (fetch, load):
+            m.d.comb += [
+                unit.r.payload.data.eq(dma.r.payload.data),
+                unit.r.payload.error.eq(dma.r.payload.resp != Resp.OKAY),
+                unit.r.payload.last.eq(dma.r.payload.last),
+            ]
+
+    def _control(self, m):
+        """Start jobs, end them cleanly, scrub."""
+        params, frames, dispatch = self._params, self._frames, self._dispatch
+        fetch, load, store = self._fetch, self._load, self._store
+        tag = Signal(16)
+        where = Signal(64)
+        index = Signal(16)
+        code = Signal(NpuFault)
+        quiet = Signal()
+        fail = Signal()
+        report = Signal(NpuFault)
+        job = frames.jobs.payload
+        start = Signal()
+        m.d.comb += [
+            quiet.eq(fetch.quiet & load.quiet & store.quiet),
+            frames.live_n.eq(self.live_normal),
+            frames.live_s.eq(self.live_secure),
+            frames.secure.eq(self.secure),
+            frames.tag.eq(tag),
+            frames.code.eq(code),
+            frames.index.eq(index),
+            frames.where.eq(where),
+            frames.row.eq(self._execute.row),
+            frames.beat_read.eq(load.r.valid & load.r.ready),
+            frames.beat_written.eq(store.w.valid & store.w.ready),
+            frames.scrub.eq(self._scrubbing),
+            self.irq_n.eq(frames.irq_n),
+            self.irq_s.eq(frames.irq_s),
+            fetch.start.eq(start),
+            fetch.addr.eq(job.addr),
+            fetch.count.eq(job.count),
+            dispatch.start.eq(start),
+            dispatch.addr.eq(job.addr),
+            dispatch.count.eq(job.count),
+            frames.running.eq(self.phase != Phase.IDLE),
+        ]
+        halt = frames.abort | self.drain
+        last = max(min(depth, BANK_WORDS) for depth in (params.a_words, params.w_words, params.c_rows // 2)) + 2
+        count = Signal(range(last + 1))
+        finished = Signal()
+        m.d.comb += [self._scrub_addr.eq(count), self.scrubbed.eq(finished & self.scrub)]
+        with m.If(~self.scrub):
+            m.d.sync += finished.eq(0)
+        with m.FSM(name="control"):
+            with m.State("IDLE"):
+                m.d.comb += self.phase.eq(Phase.IDLE)
+                m.d.sync += [index.eq(0), where.eq(0)]
+                with m.If(frames.queued & halt):
+                    m.d.sync += code.eq(NpuFault.ABORTED)
+                    m.next = "CLEAR"
+                with m.Elif(frames.queued):
+                    m.next = "CHECK"
+                with m.Elif(self.drain):
+                    m.d.comb += self.drained.eq(1)
+                    with m.If(self.scrub & ~finished):
+                        m.d.sync += count.eq(0)
+                        m.next = "SCRUB"
+            with m.State("CHECK"):
+                m.d.comb += self.phase.eq(Phase.CHECK)
+                m.d.sync += tag.eq(job.tag)
+                m.next = "CLEAR"
+                with m.If(halt):
+                    m.d.sync += code.eq(NpuFault.ABORTED)
+                with m.Elif(self.secure & (job.ticket != self.ticket)):
+                    m.d.sync += code.eq(NpuFault.BAD_TICKET)
+                with m.Elif((job.count == 0) | job.addr[:5].any()):
+                    m.d.sync += [code.eq(NpuFault.BAD_DESCRIPTOR), where.eq(job.addr)]
+                with m.Elif(job.addr[params.bus.addr_width :].any()):
+                    m.d.sync += [code.eq(NpuFault.FETCH_ERROR), where.eq(job.addr)]
+                with m.Else():
+                    m.d.comb += [start.eq(1), frames.jobs.ready.eq(1)]
+                    m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += self.phase.eq(Phase.RUN)
+                with m.If(load.fault):
+                    m.d.comb += [fail.eq(1), report.eq(NpuFault.BUS_ERROR)]
+                    m.d.sync += [index.eq(load.where.index), where.eq(load.where.addr)]
+                with m.Elif(store.fault):
+                    m.d.comb += [fail.eq(1), report.eq(NpuFault.BUS_ERROR)]
+                    m.d.sync += [index.eq(store.where.index), where.eq(store.where.addr)]
+                with m.Elif(halt):
+                    m.d.comb += [fail.eq(1), report.eq(NpuFault.ABORTED)]
+                    m.d.sync += [index.eq(dispatch.index), where.eq(0)]
+                with m.Elif(dispatch.fault):
+                    m.d.comb += [fail.eq(1), report.eq(dispatch.code)]
+                    m.d.sync += [index.eq(dispatch.index), where.eq(dispatch.where)]
+                with m.If(fail):
+                    m.d.sync += code.eq(report)
+                    m.next = "STOP"
+                with m.Elif(dispatch.done):
+                    m.next = "FINISH"
+            with m.State("FINISH"):  # a job leaves no token to the next
+                m.d.comb += [self.phase.eq(Phase.CLEAR), self._clear.eq(1), frames.event.eq(Event.DONE)]
+                m.next = "IDLE"
+            with m.State("STOP"):
+                m.d.comb += [self.phase.eq(Phase.STOP), self._stop.eq(1)]
+                with m.If(quiet):
+                    m.next = "CLEAR"
+            with m.State("CLEAR"):
+                m.d.comb += [
+                    self.phase.eq(Phase.CLEAR),
+                    self._clear.eq(1),
+                    frames.flush.eq(1),
+                    frames.event.eq(Event.FAULT),
+                ]
+                m.next = "IDLE"
+            with m.State("SCRUB"):
+                m.d.comb += [self.phase.eq(Phase.SCRUB), self._scrubbing.eq(1), self._clear.eq(1)]
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == last):
+                    m.d.sync += [finished.eq(1), tag.eq(0), code.eq(NpuFault.NONE), count.eq(0)]
+                    m.next = "IDLE"
+        wiring.connect(m, wiring.flipped(self.frame_n), frames.frame_n)
+        wiring.connect(m, wiring.flipped(self.frame_s), frames.frame_s)

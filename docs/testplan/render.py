@@ -1,4 +1,4 @@
-"""Write the tables of docs/verification.md from the testplans; ``make docs`` runs it and a test holds the page to it."""
+"""Write the tables of docs/verification.md from the testplans. ``make docs`` runs it; a test holds the page to it."""
 
 import tomllib
 from pathlib import Path

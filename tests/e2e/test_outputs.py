@@ -33,8 +33,9 @@ def test_failed_body_leaves_old_content_and_nothing_beside_it(tmp_path: Path) ->
 
 
 def test_one_unwritable_name_leaves_none_of_the_others(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Cannot write .*missing/b\.json"), pending(
-        tmp_path / "a.json", None, tmp_path / "missing" / "b.json"
+    with (
+        pytest.raises(UserError, match=r"Cannot write .*missing/b\.json"),
+        pending(tmp_path / "a.json", None, tmp_path / "missing" / "b.json"),
     ):
         pytest.fail("the body ran")
     assert os.listdir(tmp_path) == []

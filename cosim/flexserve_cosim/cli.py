@@ -1,0 +1,162 @@
+"""The command ``flexserve``: declares options, turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flexserve_sw.errors import UserError
+
+__all__ = ["app", "main"]
+
+EXIT_CHECK, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+WIDTH = 130
+"""Columns of tables that go to a file or a pipe."""
+
+app = typer.Typer(
+    name="flexserve",
+    help="Recallable isolation for on-device language models, simulated cycle by cycle from RTL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command("run")
+def run_command(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="llama2.c .bin, .gguf, or a folder with config.json and model.safetensors. Default: the embedded one."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Tokenizer in llama2.c format, for checkpoints without one.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="What the model continues.")] = "Once upon a time",
+    tokens: Annotated[int, typer.Option(help="New tokens to generate.")] = 24,
+    design: Annotated[
+        list[str] | None,
+        typer.Option(help="Design to run: flexserve, nw-base, strawman, strawman-opt. Repeatable; default all."),
+    ] = None,
+    pressure: Annotated[
+        int, typer.Option(help="Pages that the operating system takes back in the middle of the answer.")
+    ] = 24,
+    array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
+    seed: Annotated[
+        int, typer.Option(help="Seed of everything random: contents at power-up, who occupies which page.")
+    ] = 1,
+    waves: Annotated[
+        Path | None, typer.Option(help="Write a waveform of the whole run of the first design (large).")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write a timeline for the Perfetto viewer (ui.perfetto.dev).")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every figure of the run.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page with plots.")] = None,
+) -> None:
+    """Let a language model answer from protected memory on the simulated phone, and compare designs."""
+    from .commands.run import RunOptions, run
+
+    options = RunOptions(
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        tokens=tokens,
+        designs=tuple(design or ()),
+        pressure=pressure,
+        array=array,
+        seed=seed,
+        waves=waves,
+        trace=trace,
+        json=json,
+        report=report,
+    )
+    run(options, console())
+
+
+@app.command("attack")
+def attack_command(
+    attack: Annotated[
+        list[str] | None, typer.Option(help="Attack to mount; repeatable, default all. A wrong name lists them.")
+    ] = None,
+    array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write every verdict with its evidence.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page.")] = None,
+) -> None:
+    """Attack the simulated phone, and repeat each attack with the protection off.
+
+    Ends with 1 if an attack got through, or if a control did not.
+    """
+    from .commands.attack import AttackOptions
+    from .commands.attack import attack as mount
+
+    options = AttackOptions(attacks=tuple(attack or ()), array=array, seed=seed, json=json, report=report)
+    if not mount(options, console()):
+        raise typer.Exit(EXIT_CHECK)
+
+
+@app.command("wave")
+def wave_command(
+    output: Annotated[Path, typer.Option(help="Folder for the waveform and its GTKWave layout.")] = Path("build/wave"),
+    pressure: Annotated[int, typer.Option(help="Pages that the operating system takes back.")] = 8,
+    array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+) -> None:
+    """Record a waveform of a short run, with a layout grouped by role."""
+    from .commands.wave import wave
+
+    wave(output, pressure, array, seed, console())
+
+
+@app.command("verilog")
+def verilog_command(
+    output: Annotated[Path, typer.Option(help="Folder for the Verilog, port maps and lint waivers.")] = Path(
+        "build/verilog"
+    ),
+    ip: Annotated[list[str] | None, typer.Option(help="Design to write; repeatable, default all.")] = None,
+    array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
+) -> None:
+    """Write the SoC and each IP alone as Verilog."""
+    from .commands.verilog import verilog
+
+    verilog(output, tuple(ip or ()), array, console())
+
+
+@app.command("info")
+def info_command() -> None:
+    """Show tools, simulated hardware and platform costs."""
+    from .commands.info import info
+
+    info(console())
+
+
+def console() -> Console:
+    """Standard output; wide enough for the tables where there is no terminal to fit."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=WIDTH)
+
+
+def _on_terminate(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 a check failed, 2 the user can mend it, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        app()
+    except UserError as error:
+        print(f"flexserve: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,69 @@
+"""What several subcommands need: SoC parameters, a platform's timing, a way to run jobs on the RTL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flexserve_hw.params import NpuParams, SocParams
+from flexserve_sw.errors import UserError
+from flexserve_sw.fast.memory import DramTiming, FlashTiming
+from flexserve_sw.platforms import Platform, load_platform
+
+from ..build import SimBuild
+from ..session import simulate
+from ..sessions import Job, Simulate
+
+__all__ = ["CLOCK_HZ", "dram_timing", "flash_timing", "on_rtl", "soc_params"]
+
+CLOCK_HZ = 1_000_000_000
+"""The SoC's clock, by which costs in seconds become cycles."""
+
+
+def soc_params(array: int) -> SocParams:
+    """Parameters of the SoC with an ``array`` wide NPU. Raises :class:`UserError` if there is no such array."""
+    try:
+        return SocParams(npu=NpuParams(n=array))
+    except ValueError as error:
+        raise UserError(f"{error}; choose another --array.") from None
+
+
+def dram_timing(platform: Platform) -> DramTiming:
+    """The platform's memory in cycles of the SoC."""
+    return DramTiming(
+        latency=platform.seconds(platform.dram.latency, CLOCK_HZ),
+        bytes_per_cycle=platform.per_cycle(platform.dram.bandwidth, CLOCK_HZ),
+    )
+
+
+def flash_timing(platform: Platform) -> FlashTiming:
+    """The platform's storage in cycles of the SoC."""
+    return FlashTiming(
+        latency=platform.seconds(platform.flash.latency, CLOCK_HZ),
+        bytes_per_cycle=platform.per_cycle(platform.flash.bandwidth, CLOCK_HZ),
+    )
+
+
+def on_rtl(build: SimBuild, recording: SimBuild | None, *, seed: int) -> Simulate:
+    """A way to run jobs on the RTL: on ``recording`` those that want a waveform, on ``build`` the others."""
+    platform = load_platform()
+
+    def run(job: Job, emit: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> dict[str, Any]:
+        chosen = build if job.waves is None else recording
+        if chosen is None:
+            raise ValueError(f"A job with a waveform needs a recording build, not {job.waves!r} without one")
+        return simulate(
+            chosen,
+            job.function,
+            dict(job.argument),
+            on_message=emit,
+            dram=dram_timing(platform),
+            flash=flash_timing(platform),
+            clock_hz=CLOCK_HZ,
+            waves=job.waves,
+            seed=seed,
+            stop=stop,
+        )
+
+    return run

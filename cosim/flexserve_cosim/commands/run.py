@@ -1,0 +1,215 @@
+"""``flexserve run``: a model answers a prompt on the simulated phone, in one or more designs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flexserve_sw.designs.design import DESIGNS, find_design
+from flexserve_sw.designs.plan import Plan, check
+from flexserve_sw.errors import UserError
+from flexserve_sw.llm import held_out_text, perplexity
+
+from ..build import build
+from ..outputs import pending
+from ..report.run import require_plots, run_page
+from ..results import REFERENCE, Clock, run_summary
+from ..sessions import Job, Simulate, run_jobs
+from ..tables import design_table, phase_table, recall_lines
+from ..toolchain import wave_format
+from ..trace import chrome_trace
+from ..views import View, view
+from .common import CLOCK_HZ, on_rtl, soc_params
+
+__all__ = ["RunOptions", "run"]
+
+JOB = "flexserve_sw.designs.job:serve"
+CALM = f"{REFERENCE} (no recall)"
+PERPLEXITY = "perplexity"
+STORIES = 16
+"""Held-out stories over which a run states the model's perplexity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The command line of ``flexserve run``; see its help."""
+
+    checkpoint: Path | None
+    tokenizer: Path | None
+    prompt: str
+    tokens: int
+    designs: tuple[str, ...]
+    pressure: int
+    array: int
+    seed: int
+    waves: Path | None
+    trace: Path | None
+    json: Path | None
+    report: Path | None
+
+    def argument(self, design: str, *, pressure: int) -> dict[str, Any]:
+        """Argument of the serving job."""
+        return {
+            "design": design,
+            "checkpoint": None if self.checkpoint is None else str(self.checkpoint.absolute()),
+            "tokenizer": None if self.tokenizer is None else str(self.tokenizer.absolute()),
+            "prompt": self.prompt,
+            "tokens": self.tokens,
+            "pressure": pressure,
+            "array": self.array,
+            "seed": self.seed,
+        }
+
+
+def run(options: RunOptions, console: Console) -> None:
+    """Check everything that can be checked, then simulate, then write and show what came of it."""
+    designs = tuple(dict.fromkeys(options.designs)) or tuple(DESIGNS)
+    for name in designs:
+        find_design(name)
+    if not 1 <= options.seed < 1 << 31:
+        raise UserError(f"The seed must be from 1 to {(1 << 31) - 1}, not {options.seed}.")
+    if options.report is not None:
+        require_plots()
+    params = soc_params(options.array)
+    waves = _wave_name(options.waves)
+    with pending(options.json, options.trace, options.report, waves) as (json, trace, report, wave):
+        plans = {name: check(options.argument(name, pressure=options.pressure)) for name in designs}
+        shown = REFERENCE if REFERENCE in designs else designs[0]
+        with ExitStack() as stack:
+            watcher = stack.enter_context(view(console, prompt=options.prompt))
+            if waves != options.waves:
+                watcher.note(f"The waveform is written as {waves}: {wave_format()[1]}")
+            normal = build("soc", params, progress=watcher.note)
+            recording = None if wave is None else build("soc", params, waves=True, progress=watcher.note)
+            jobs = _jobs(options, designs, shown, None if wave is None else wave.temporary)
+            results, speeds = _simulate(
+                jobs, on_rtl(normal, recording, seed=options.seed), plans[shown], watcher, shown
+            )
+        measured = results.pop(PERPLEXITY)
+        calm = results.pop(CALM, None)
+        summary = run_summary(results, calm, speeds=speeds, about={**_about(options, plans[shown]), **measured})
+        timelines = {name: result["timeline"] for name, result in results.items()}
+        history = [_counts(entry) for entry in results[shown]["page_states"]]
+        if json is not None:
+            json.write_json(summary)
+        if trace is not None:
+            trace.write_json(chrome_trace(timelines, {shown: history}, clock_hz=CLOCK_HZ))
+        if report is not None:
+            report.write(run_page(summary, timelines, history))
+    console.print()
+    console.print(design_table(summary), phase_table(summary))
+    console.print(recall_lines(summary), highlight=False)
+    if summary["sim_khz"] is not None:
+        console.print(
+            f"{summary['sim_cycles']:,} cycles simulated; {summary['sim_khz']:,.0f} kHz in prefill.", highlight=False
+        )
+    for path in (options.json, options.trace, options.report, waves):
+        if path is not None:
+            console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+
+
+def _wave_name(path: Path | None) -> Path | None:
+    """The waveform's file with the ending of the format that can be written here."""
+    return None if path is None else path.with_suffix(f".{wave_format()[0]}")
+
+
+def _jobs(options: RunOptions, designs: tuple[str, ...], shown: str, waves: Path | None) -> list[Job]:
+    """The shown design first, so that its tokens come at once."""
+    jobs = [
+        Job(
+            name=name,
+            function=JOB,
+            argument=options.argument(name, pressure=options.pressure),
+            waves=waves if name == shown else None,
+        )
+        for name in sorted(designs, key=lambda name: name != shown)
+    ]
+    if REFERENCE in designs and options.pressure:
+        jobs.append(
+            Job(name=CALM, function=JOB, argument=options.argument(REFERENCE, pressure=0) | {"timeline": False})
+        )
+    jobs.append(Job(name=PERPLEXITY, function=PERPLEXITY))
+    return jobs
+
+
+def _simulate(
+    jobs: list[Job], rtl: Simulate, plan: Plan, watcher: View, shown: str
+) -> tuple[dict[str, dict[str, Any]], dict[str, float | None]]:
+    """Run the jobs under the view; results by job, and simulation speed in prefill by design."""
+    clocks = {job.name: Clock("prefill") for job in jobs}
+    steps = dict.fromkeys(clocks, 0)
+    total = plan.tokens + 3
+
+    def simulate(job: Job, emit: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> dict[str, Any]:
+        if job.function == PERPLEXITY:
+            return _perplexity(plan, stop)
+        result = rtl(job, emit, stop)
+        simulation = result["simulation"]
+        emit({"kind": "ended", "cycle": simulation["cycles"], "seconds": simulation["seconds"]})
+        return result
+
+    def on_message(name: str, message: Mapping[str, Any]) -> None:
+        clocks[name].see(message)
+        match message.get("kind"):
+            case "phase" if message["event"] == "begin":
+                steps[name] += message["name"] != "boot"
+                watcher.step(name, min(steps[name], total), total, message["name"], message["cycle"])
+            case "token":
+                steps[name] += 1
+                watcher.step(name, min(steps[name], total), total, "decode", message["cycle"])
+                if name == shown:
+                    watcher.token(message["text"])
+            case "ended":
+                watcher.ended(name, message["cycle"], message["seconds"])
+
+    results = run_jobs(jobs, simulate, on_message)
+    return results, {name: clock.khz for name, clock in clocks.items()}
+
+
+def _perplexity(plan: Plan, stop: threading.Event) -> dict[str, Any]:
+    """How well the model predicts held-out text, in both arithmetics."""
+    texts = held_out_text()[:STORIES]
+
+    def until_stopped() -> Any:
+        for text in texts:
+            if stop.is_set():
+                return
+            yield text
+
+    return {
+        "perplexity": perplexity(plan.checkpoint, until_stopped(), arithmetic="int8"),
+        "perplexity_float32": perplexity(plan.checkpoint, until_stopped(), arithmetic="float32"),
+        "perplexity_stories": len(texts),
+    }
+
+
+def _counts(entry: Mapping[str, int]) -> tuple[int, dict[str, int]]:
+    """An entry of the page history as cycle and pages by state."""
+    return entry["cycle"], {state: pages for state, pages in entry.items() if state != "cycle"}
+
+
+def _about(options: RunOptions, plan: Plan) -> dict[str, Any]:
+    config = plan.checkpoint.config
+    return {
+        "version": importlib.metadata.version("flexserve"),
+        "machine": "rtl",
+        "clock_hz": CLOCK_HZ,
+        "platform": plan.platform.name,
+        "prompt": options.prompt,
+        "prompt_tokens": len(plan.prompt),
+        "model": {
+            "checkpoint": "embedded" if options.checkpoint is None else str(options.checkpoint),
+            "dim": config.dim, "hidden": config.hidden, "layers": config.layers, "heads": config.heads,
+            "kv_heads": config.kv_heads, "vocab": config.vocab, "image_bytes": plan.model.size,
+        },
+        "options": {
+            "tokens": options.tokens, "pressure": options.pressure, "array": options.array, "seed": options.seed,
+        },
+    }  # fmt: skip

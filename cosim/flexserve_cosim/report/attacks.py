@@ -1,0 +1,57 @@
+"""The page about the attacks: each beside its control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .page import attack_table, page, section
+
+__all__ = ["attacks_page", "evidence_text"]
+
+
+def attacks_page(summary: Mapping[str, Any]) -> str:
+    """HTML of what ``flexserve attack --json`` writes."""
+    attacks = summary["attacks"]
+    blocked = sum(attack["outcome"] == "blocked" for attack in attacks)
+    succeeded = sum(attack["control"]["outcome"] == "succeeded" for attack in attacks)
+    properties = sorted({attack["property"] for attack in attacks})
+    shown = [{**attack, "seen": evidence_text(attack["evidence"])} for attack in attacks]
+    return page(
+        title="FlexServe under attack",
+        subtitle="A compromised kernel and a hostile device against the simulated phone, cycle by cycle from RTL",
+        answer=None,
+        cards=[
+            (f"{blocked} of {len(attacks)}", "Attacks blocked", "with protection on"),
+            (f"{succeeded} of {len(attacks)}", "Controls succeeded", "the same attacks with protection off"),
+            (str(len(properties)), "Properties aimed at", ", ".join(properties)),
+        ],
+        sections=[
+            section(
+                "Attacks",
+                "Each verdict is computed from what the attacker saw. A control that succeeds shows that the attack is "
+                "able to.",
+                attack_table(shown),
+            )
+        ],
+        foot=f"FlexServe {summary['version']}, seed {summary['options']['seed']}.",
+    )
+
+
+def evidence_text(evidence: Mapping[str, Any]) -> str:
+    """What an attacker saw, in a line; counts that stayed zero are left out, but for leaks and changes."""
+    parts = []
+    for name, value in evidence.items():
+        label = name.replace("_", " ")
+        match value:
+            case bool():
+                parts.append(f"{label}: {'yes' if value else 'no'}")
+            case str():
+                parts.append(f"{label}: {value}")
+            case int():
+                parts += [f"{value:,} {label}"] if value or name in ("leaked_bytes", "changed_bytes") else []
+            case Mapping():
+                parts += [f"{label}: {', '.join(f'{k} {v}' for k, v in value.items())}"] if value else []
+            case _:
+                parts.append(f"{label}: {', '.join(map(str, value)) or 'none'}")
+    return "; ".join(parts)

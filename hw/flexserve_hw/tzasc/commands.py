@@ -19,7 +19,7 @@ from .layouts import (
     word_width,
 )
 from .rules import CommandCheck, command_port
-from .states import CODE_WIDTH, STATES, code, codes, pages_in
+from .states import CODE_WIDTH, STATES, StateWord, code, codes, first_set, popcount
 from .timers import RecallTimers, range_layout, range_mask
 
 __all__ = ["CommandEngine"]
@@ -63,7 +63,7 @@ class CommandEngine(wiring.Component):
         Cycles between RECALL and forced scrubbing.
     frames : In(command_port).array(2)
         Normal world, secure world.
-    table : Out(TableReadSignature); write_mask, write_word, write_code : Out
+    table : Out(TableReadSignature); write_en, write_word, write_data : Out
         See :class:`.pages.PageTable`.
     finish : In(stream)
         Pages that are all zeros.
@@ -103,9 +103,9 @@ class CommandEngine(wiring.Component):
                 "grace": In(32),
                 "frames": In(command_port()).array(2),
                 "table": Out(TableReadSignature(params=params)),
-                "write_mask": Out(params.group),
+                "write_en": Out(1),
                 "write_word": Out(word_width(params)),
-                "write_code": Out(CODE_WIDTH),
+                "write_data": Out(params.group * CODE_WIDTH),
                 "finish": In(stream.Signature(index)),
                 "freed": Out(1),
                 "freed_pfn": Out(pfn_width(params)),
@@ -158,20 +158,20 @@ class CommandEngine(wiring.Component):
         def walk(first):
             return [cursor.eq(first >> shift), more.eq(1), seen.eq(0)]
 
-        word = self.table.data
+        word = StateWord(m, self.table.data, group=params.group, name="walk")
         mask, fits, recalling = Signal(params.group), Signal(params.group), Signal(params.group)
         illegal, wrong, chosen = Signal(params.group), Signal(params.group), Signal(params.group)
         m.d.comb += [
             mask.eq(range_mask(params, pages, at)),
-            fits.eq(pages_in(word, sources)),
-            recalling.eq(pages_in(word, code(RecallState.RECALLING))),
-            illegal.eq(Mux(work == Work.BOOT, 0, mask & ~pages_in(word, codes(*STATES)))),
+            fits.eq(word.within(sources)),
+            recalling.eq(word.within(code(RecallState.RECALLING))),
+            illegal.eq(Mux(work == Work.BOOT, 0, mask & ~word.legal)),
             wrong.eq(mask & ~fits),
             chosen.eq(Mux(work == Work.BOOT, mask, mask & fits)),
         ]
-        offset = self._first(m, "offset", wrong)
+        offset, ill_offset = Signal(shift), Signal(shift)
+        m.d.comb += [offset.eq(first_set(m, wrong, name="wrong")), ill_offset.eq(first_set(m, illegal, name="illegal"))]
         offender = self.window.base + Cat(offset, at)
-        ill_offset = self._first(m, "ill_offset", illegal)
 
         m.d.comb += [
             check.window.eq(self.window),
@@ -274,7 +274,7 @@ class CommandEngine(wiring.Component):
                 m.d.comb += self.hold.eq(work != Work.FINISH)
                 with m.If(seen):
                     m.d.comb += [
-                        self.write_mask.eq(chosen),
+                        self.write_en.eq(1),
                         self.changed.eq(work != Work.FINISH),
                         self.event.valid.eq(chosen.any()),
                         timers.left_pages.eq(Mux(is_recall | (work == Work.BOOT), 0, chosen & recalling)),
@@ -309,10 +309,12 @@ class CommandEngine(wiring.Component):
             timers.left_word.eq(at),
             timers.expiring.eq((work == Work.EXPIRE) & self.hold),
         ]
+        target_code = Signal(CODE_WIDTH)
+        m.d.comb += self.write_data.eq(word.replaced(chosen, target_code))
         with m.Switch(target):
             for state in STATES:
                 with m.Case(state):
-                    m.d.comb += self.write_code.eq(code(state))
+                    m.d.comb += target_code.eq(code(state))
 
         applied = self.hold & (work == Work.COMMAND) & end
         for n, port in enumerate(self.frames):
@@ -337,26 +339,18 @@ class CommandEngine(wiring.Component):
             self.decision.code.eq(check.code),
             self.decision.result.eq(outcome),
         ]
-        self._count(m, work, chosen, target)
+        self._count(m, work, chosen, word, target)
         return m
 
-    def _first(self, m, name, bits):
-        """Index of the lowest bit set."""
-        index = Signal(group_shift(self._params), name=name)
-        for n in reversed(range(self._params.group)):
-            with m.If(bits[n]):
-                m.d.comb += index.eq(n)
-        return index
-
-    def _count(self, m, work, chosen, target):
+    def _count(self, m, work, chosen, word, target):
         """Keep the census in step with the writes."""
         group = self._params.group
-        lent_before = pages_in(self.table.data, codes(RecallState.FLEX, RecallState.RECALLING))
         lent_after = (target == RecallState.FLEX) | (target == RecallState.RECALLING)
-        written, unlent = Signal(range(group + 1)), Signal(range(group + 1))
+        written, unlent, lent = Signal(range(group + 1)), Signal(range(group + 1)), Signal(group)
         m.d.comb += [
-            written.eq(sum(chosen[n] for n in range(group))),
-            unlent.eq(Mux(work == Work.BOOT, 0, sum((chosen & lent_before)[n] for n in range(group)))),
+            lent.eq(Mux(work == Work.BOOT, 0, chosen & word.within(codes(RecallState.FLEX, RecallState.RECALLING)))),
+            written.eq(popcount(m, chosen, name="chosen")),
+            unlent.eq(popcount(m, lent, name="lent")),
         ]
         with m.If(self.event.valid):
             m.d.sync += [

@@ -228,7 +228,7 @@ class FlexFilter(wiring.Component):
             drained=drain.drained,
         )
         drive(
-            table, write_mask=engine.write_mask, write_word=engine.write_word, write_code=engine.write_code
+            table, write_en=engine.write_en, write_word=engine.write_word, write_data=engine.write_data
         )
         drive(drain, changed=engine.changed, hold=engine.hold)
         drive(

@@ -20,7 +20,7 @@ from .layouts import (
     window_layout,
 )
 from .rules import command_port
-from .states import CODE_WIDTH, decode
+from .states import CODE_WIDTH, decode, page_of
 from .timers import range_layout
 
 __all__ = ["RegionFrame", "ManagementFrames"]
@@ -227,13 +227,14 @@ class ManagementFrames(wiring.Component):
         turn, asked, within = Signal(), Signal(2), Signal()
         shift = group_shift(self._params)
         pfn, index, page = Signal(32), Signal(32), Signal(max(1, shift))
-        state = Signal(3)
+        stored, state = Signal(CODE_WIDTH), Signal(3)
         m.d.comb += [
             pfn.eq(Mux(turn, frames[1].QUERY_PAGE.pfn.value, frames[0].QUERY_PAGE.pfn.value)),
             index.eq(pfn - self.window.base),
             self.table.en.eq(1),
             self.table.word.eq(index[shift:]),
-            state.eq(decode(self.table.data.word_select(page, CODE_WIDTH))),
+            stored.eq(page_of(self.table.data, page, group=self._params.group)),
+            state.eq(decode(stored)),
         ]
         m.d.sync += [
             turn.eq(~turn),

@@ -20,7 +20,7 @@ from .layouts import (
     window_layout,
 )
 from .regions import RegionCheck
-from .states import CODE_WIDTH, codes, is_legal
+from .states import CODE_WIDTH, codes, is_legal, page_of
 
 __all__ = ["Lookup", "verdict_layout"]
 
@@ -126,14 +126,15 @@ class Lookup(wiring.Component):
                 page.eq(index[:shift]),
             ]
 
-        stored = Signal(CODE_WIDTH)
+        stored, legal = Signal(CODE_WIDTH), Signal()
         accessible = Mux(held.prot.nonsecure, stored & _NONSECURE, stored & _SECURE).any()
         m.d.comb += [
             verdict.request.eq(held),
             verdict.epoch.eq(epoch),
             verdict.overlap.eq(overlap),
-            stored.eq(self.table.data.word_select(page, CODE_WIDTH)),
-            verdict.corrupt.eq(taken & paged & known & ~is_legal(stored)),
-            verdict.allow.eq(permitted & (~paged | (known & is_legal(stored) & accessible))),
+            stored.eq(page_of(self.table.data, page, group=self._params.group)),
+            legal.eq(is_legal(stored)),
+            verdict.corrupt.eq(taken & paged & known & ~legal),
+            verdict.allow.eq(permitted & (~paged | (known & legal & accessible))),
         ]
         return m

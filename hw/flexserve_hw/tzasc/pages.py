@@ -13,7 +13,7 @@ __all__ = ["PageTable"]
 
 
 class PageTable(wiring.Component):
-    """States of the pages of the window, ``params.group`` of them to a word.
+    """States of the pages of the window, ``params.group`` of them to a word; see :class:`.states.StateWord`.
 
     The table comes up with unknown contents; the command engine writes every word before anyone relies on it.
 
@@ -25,10 +25,8 @@ class PageTable(wiring.Component):
     -------
     ar, aw, walk, scan, query : In(TableReadSignature)
         Independent read ports. A read in the cycle of a write to the same word returns the new contents.
-    write_mask : In
-        Pages of the word to write.
-    write_word : In, write_code : In
-        The word, and the code word that every page of the mask takes.
+    write_en : In(1), write_word : In, write_data : In
+        Replace a word. There is one writer, which reads a word before it writes it.
 
     Latency and ordering
     --------------------
@@ -45,9 +43,9 @@ class PageTable(wiring.Component):
                 "walk": read,
                 "scan": read,
                 "query": read,
-                "write_mask": In(params.group),
+                "write_en": In(1),
                 "write_word": In(word_width(params)),
-                "write_code": In(CODE_WIDTH),
+                "write_data": In(params.group * CODE_WIDTH),
             }
         )
 
@@ -57,11 +55,11 @@ class PageTable(wiring.Component):
         m.submodules.states = states = memory.Memory(
             shape=unsigned(group * CODE_WIDTH), depth=table_words(self._params), init=[]
         )
-        write = states.write_port(granularity=CODE_WIDTH)
+        write = states.write_port()
         m.d.comb += [
             write.addr.eq(self.write_word),
-            write.data.eq(self.write_code.replicate(group)),
-            write.en.eq(self.write_mask),
+            write.data.eq(self.write_data),
+            write.en.eq(self.write_en),
         ]
         for port in (self.ar, self.aw, self.walk, self.scan, self.query):
             read = states.read_port(transparent_for=(write,))

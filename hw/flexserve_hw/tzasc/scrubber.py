@@ -11,7 +11,7 @@ from flexserve_hw.regs.enums import RecallState
 
 from .drain import Wait, follow
 from .layouts import PAGE_SHIFT, TableReadSignature, group_shift, page_index_width, window_layout, word_width
-from .states import codes, pages_in
+from .states import StateWord, code, first_set
 
 __all__ = ["SCRUB_BEATS", "SCRUB_SLOTS", "Scrubber"]
 
@@ -122,16 +122,15 @@ class Scrubber(wiring.Component):
             busy_pages = busy_pages | (same << owned[:shift] if shift else same)
         hits = Signal(self._params.group)
         offset = Signal(max(1, shift))
+        states = StateWord(m, self.table.data, group=self._params.group, name="scan")
         m.d.comb += [
+            offset.eq(first_set(m, hits, name="hits")),
             # More pages wait than are in work, and none is picked.
             seek.eq(self.window.initialised & ~picked & (self.backlog > self.working)),
             self.table.en.eq(seek),
             self.table.word.eq(cursor),
-            hits.eq(pages_in(self.table.data, codes(RecallState.SCRUBBING)) & ~busy_pages),
+            hits.eq(states.within(code(RecallState.SCRUBBING)) & ~busy_pages),
         ]
-        for n in reversed(range(self._params.group)):
-            with m.If(hits[n]):
-                m.d.comb += offset.eq(n)
         m.d.sync += [looking.eq(seek), looked.eq(cursor)]
         with m.If(seek):
             m.d.sync += cursor.eq(Mux(cursor == last, 0, cursor + 1))

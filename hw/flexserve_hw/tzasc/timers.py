@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from flexserve_hw.params import FlexMemParams
 
 from .layouts import group_shift, page_index_width, word_width
+from .states import popcount
 
 __all__ = ["RecallTimers", "range_mask", "range_layout"]
 
@@ -103,9 +104,10 @@ class RecallTimers(wiring.Component):
             m.d.sync += chosen.eq(due)
         for n in range(params.timers):
             recalling = Signal(page_index_width(params) + 1, name=f"recalling{n}")
-            leaving = self.left_pages & range_mask(params, self.ranges[n], self.left_word)
+            leaving = Signal(params.group, name=f"leaving{n}")
+            m.d.comb += leaving.eq(self.left_pages & range_mask(params, self.ranges[n], self.left_word))
             now = Signal.like(recalling, name=f"now{n}")
-            m.d.comb += now.eq(recalling - sum(leaving[i] for i in range(params.group)))
+            m.d.comb += now.eq(recalling - popcount(m, leaving, name=f"leaving{n}"))
             with m.If(self.running[n]):
                 m.d.sync += recalling.eq(now)
                 with m.If(self.left[n] != 0):

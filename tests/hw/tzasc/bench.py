@@ -14,12 +14,13 @@ The scoreboard holds the filter to these, in every cycle of every test:
 import random
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cache
 
 from amaranth.sim import Simulator
+
 from flexserve_hw.bus.axi4 import Resp
 from flexserve_hw.params import BusParams, FlexMemParams
 from flexserve_hw.tzasc.filter import FlexFilter
-
 from flexserve_sw.machine import World
 from flexserve_sw.recall import ACCESS, RecallTable
 from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, RecallCommand, RecallResult, RecallState
@@ -34,8 +35,8 @@ S, C, R = RecallState, RecallCommand, RecallResult
 
 
 def small(**changes) -> FlexMemParams:
-    """Few pages, few beats per page, so that a boot takes about a thousand cycles."""
-    bus = BusParams(addr_width=32, data_width=512, id_width=3)
+    """Few pages, few beats per page, so that a boot takes about four hundred cycles."""
+    bus = BusParams(addr_width=32, data_width=1024, id_width=3)
     settings = {"pages": 32, "group": 4, "freed_depth": 8, "grace_min": 50, "grace_max": 5000, "outstanding": 7}
     return FlexMemParams(**{"bus": bus, **settings, **changes})
 
@@ -50,7 +51,7 @@ class Burst:
     id: int = 0
     nsaid: int = 0
     beats: int = 1
-    size: int = 6
+    size: int = 7
     kind: int = 1
     data: list = field(default_factory=list)
     strobes: list = field(default_factory=list)
@@ -108,6 +109,42 @@ class Memory:
         return [self.words.get(n) for n in range(first, first + PAGE // self.step)]
 
 
+class _Simulation:
+    """An elaborated filter, used by one bench after the other: elaboration takes longer than most tests."""
+
+    def __init__(self, params):
+        self.dut = FlexFilter(params=params)
+        self.bench = self.scenario = None
+        self.used = False
+        self.simulator = Simulator(self.dut)
+        self.simulator.add_clock(1e-9)
+
+        async def heart(ctx):
+            await clockwork(self.bench, ctx)
+
+        async def testbench(ctx):
+            await self.scenario(self.bench, ctx)
+            await self.bench.idle(ctx)
+
+        self.simulator.add_testbench(heart, background=True)
+        self.simulator.add_testbench(testbench)
+
+    def run(self, bench, scenario):
+        if self.used:
+            self.simulator.reset()
+        self.bench, self.scenario, self.used = bench, scenario, True
+        try:
+            self.simulator.run()
+        except BaseException:
+            _simulation.cache_clear()
+            raise
+
+
+@cache
+def _simulation(params):
+    return _Simulation(params)
+
+
 class Bench:
     """One filter with its surroundings.
 
@@ -122,9 +159,10 @@ class Bench:
         Cycles in memory.
     """
 
-    def __init__(self, *, params=None, seed=1, stall=0.0, latency=4, pages=16):
+    def __init__(self, *, params=None, seed=1, stall=0.0, latency=4, pages=12):
         self.params = params or small()
-        self.dut = FlexFilter(params=self.params)
+        self.simulation = _simulation(self.params)
+        self.dut = self.simulation.dut
         self.random = random.Random(seed)
         self.seed, self.stall, self.pages = seed, stall, pages
         self.memory = Memory(self, seed=seed + 1, stall=stall, latency=latency)
@@ -139,6 +177,7 @@ class Bench:
         self.decided = [None, None]
         self.events = []
         self.expiries = 0
+        self.results = []
         self.scrubbed = []
         self.quiet_pages = set()
         self.r_ready = self.b_ready = True
@@ -263,6 +302,7 @@ class Bench:
         result, offender = R(status >> 4), await self.peek(ctx, frame.CMD.OFFENDER)
         assert (result, offender) == (outcome.result, outcome.offender), f"seed {self.seed}"
         self.decided[world is SECURE] = None
+        self.results.append(result)
         return result, offender
 
     async def command(self, ctx, world, code, first, count=1):
@@ -280,26 +320,24 @@ class Bench:
     def run(self, scenario):
         """Run ``async scenario(bench, ctx)`` to its end, then let traffic finish."""
 
-        async def testbench(ctx):
-            await scenario(self, ctx)
-            await self.idle(ctx)
-
-        async def heart(ctx):
-            await clockwork(self, ctx)
-
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-9)
-        sim.add_testbench(heart, background=True)
-        sim.add_testbench(testbench)
-        sim.run()
+        self.simulation.run(self, scenario)
         return self
 
     def state(self, pfn):
         return self.shadow.get(pfn)
 
+    def legal(self, burst):
+        """Whether ``burst`` is AXI and stays within its page."""
+        step = 1 << burst.size
+        if step * 8 > self.params.bus.data_width:
+            return False
+        if burst.kind == 1:
+            return burst.address // step * step % PAGE + burst.beats * step <= PAGE
+        return burst.beats in (2, 4, 8, 16) if burst.kind == 2 else burst.kind == 0 and burst.beats <= 16
+
     def allows(self, burst):
         """Whether page and region allow ``burst``, as things are in this cycle."""
-        if not self.region_allows(burst):
+        if not self.legal(burst) or not self.region_allows(burst):
             return False
         if self.enabled and WINDOW_PFN <= burst.pfn < WINDOW_PFN + self.pages:
             state = self.shadow.get(burst.pfn)

@@ -1,7 +1,6 @@
 """The filter at work: boot, lending, denial, recall."""
 
 from flexserve_sw.regs import FLEX_NORMAL
-
 from tests.hw.tzasc.bench import NORMAL, PAGE, SECURE, WINDOW_PFN, C, R, S, make_filter_bench
 
 P = WINDOW_PFN

@@ -38,7 +38,7 @@ def info(console: Console) -> None:
     soc.add_row("NPU", f"{params.npu.n} x {params.npu.n} int8, weight stationary")
     soc.add_row("flexible window", f"up to {params.flex.pages} pages of 4 KiB")
     soc.add_row("memory", f"{params.dram_bytes >> 20} MiB behind the filter")
-    parts = f"{config.layers} layers of {config.dim}, hidden {config.hidden}, {config.heads} heads over {config.kv_heads}"
+    parts = f"{config.layers} layers of {config.dim}, hidden {config.hidden}, {config.heads}/{config.kv_heads} heads"
     soc.add_row("embedded model", f"{parts}, {config.vocab} tokens, context {config.seq_len}")
     for design in DESIGNS.values():
         soc.add_row(f"design {design.name}", design.summary)

@@ -170,7 +170,7 @@ def test_only_the_owners_frame_is_live() -> None:
         while await machine.read_register(GATE_NORMAL.STATE, by=N) != RecallState.NORMAL:
             assert await live(machine) == (0, 0)
         assert await live(machine) == (1, 0)
-        assert await machine.read_register(NPU_NORMAL.JOB_COUNT, by=N) == 0
+        assert await machine.read_register(NPU_NORMAL.JOB_COUNT, by=N) == 5
 
     run(program)
 

@@ -76,16 +76,3 @@ async def late_write(scene: Scene) -> Evidence:
         a != b for a, b in zip(found, scene.secret[:PAGE_BYTES], strict=True)
     )  # fmt: skip
     return Evidence(sweep.changed_bytes > 0, sweep.seen())
-
-
-@attack("warm-reset", "SEC-01", control=ORDINARY)
-async def warm_reset(scene: Scene) -> Evidence:
-    """The OS resets the phone while the secret is in memory, and reads: before the monitor is done, and after."""
-    machine, sweep = scene.machine, Sweep()
-    await machine.reset()
-    early = machine.spawn(scene.read(sweep, scene.address, len(scene.secret), by=OS), name="early read")
-    await scene.boot()
-    await early.join()
-    for by in (OS, DEVICE):
-        await scene.read(sweep, scene.address, len(scene.secret), by=by)
-    return Evidence(sweep.learnt, sweep.seen())

@@ -92,12 +92,8 @@ def _matrix(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
     return np.frombuffer(data, np.int8).reshape(-1, SIDE)
 
 
-@attack("npu-residue", "SEC-09", control=IN_PLACE)
-async def npu_residue(scene: Scene) -> Evidence:
-    """After a job of the service, the OS takes the NPU back and looks for operands and results.
-
-    It stores the accumulators as they are, and multiplies what the scratchpads hold with identities of its own.
-    """
+async def _use_npu(scene: Scene) -> Caps:
+    """The service runs a job over secrets, and leaves them in the NPU."""
     service = await _service_bench(scene)
     ticket = await lend_npu(scene)
     caps = await service.ready()
@@ -105,9 +101,15 @@ async def npu_residue(scene: Scene) -> Evidence:
     await service.set_weights(weights, caps)
     await service.put(service.activations, activations.tobytes())
     await service.run(_leavings(service, caps), ticket=ticket)
-    await take_npu(scene)
+    return caps
 
-    bench, sweep = _bench(scene, 0), Sweep()
+
+async def _harvest(scene: Scene, sweep: Sweep, caps: Caps) -> tuple[dict[str, int], int]:
+    """The OS looks for what is in the NPU: values of the service by place, and values that are not zero.
+
+    It stores the accumulators as they are, and multiplies what the scratchpads hold with identities of its own.
+    """
+    bench = _bench(scene, 0)
     await bench.ready()
     await bench.set_weights(identity(), caps)
     await bench.put(bench.activations, identity().tobytes())
@@ -124,16 +126,42 @@ async def npu_residue(scene: Scene) -> Evidence:
     ]
     await _attempt(sweep, bench, serial(steps))
     found = await bench.get(2 * ROWS + SIDE)
-    product = activations.astype(np.int32) @ weights.astype(np.int32)
+    weights, activations = (_matrix(part) for part in _operands(scene))
     parts = {
-        "accumulators": (found[:ROWS], product),
+        "accumulators": (found[:ROWS], activations.astype(np.int32) @ weights.astype(np.int32)),
         "activations": (found[ROWS : 2 * ROWS], activations),
         "weights": (found[2 * ROWS :], weights),
     }
     leaks = {name: int(np.count_nonzero((seen == true) & (true != 0))) for name, (seen, true) in parts.items()}
-    residue = int(np.count_nonzero(found))
-    sweep.leaked_bytes = sum(leaks.values())
+    return leaks, int(np.count_nonzero(found))
+
+
+@attack("npu-residue", "SEC-09", control=IN_PLACE)
+async def npu_residue(scene: Scene) -> Evidence:
+    """After a job of the service, the OS takes the NPU back and looks for operands and results in its memories."""
+    caps, sweep = await _use_npu(scene), Sweep()
+    await take_npu(scene)
+    leaks, residue = await _harvest(scene, sweep, caps)
     return Evidence(residue > 0, {**sweep.seen(), "values_leaked": leaks, "values_not_zero": residue})
+
+
+@attack("warm-reset", "SEC-01", control=ORDINARY)
+async def warm_reset(scene: Scene) -> Evidence:
+    """The OS resets the phone while the secret is in memory and in the NPU, and reads both.
+
+    One read is waiting from before the monitor has started. Memory and scratchpads keep their contents over a reset.
+    """
+    machine, sweep = scene.machine, Sweep()
+    caps = await _use_npu(scene)
+    await machine.reset()
+    early = machine.spawn(scene.read(sweep, scene.address, len(scene.secret), by=OS), name="early read")
+    await scene.boot()
+    await early.join()
+    for by in (OS, Initiator.HOSTILE_DEVICE):
+        await scene.read(sweep, scene.address, len(scene.secret), by=by)
+    leaks, residue = await _harvest(scene, sweep, caps)
+    seen = {**sweep.seen(), "npu_values_leaked": leaks, "npu_values_not_zero": residue}
+    return Evidence(sweep.learnt or residue > 0, seen)
 
 
 @attack("npu-poison", "SEC-09", control=IN_PLACE)

@@ -10,7 +10,7 @@ from ..regs import GATE_NORMAL, GATE_SECURE, GateSecure, RecallCommand, RecallRe
 from .commands import CommandPort, Request
 from .kernel import Hardware, Line, Routine
 from .npu import Npu
-from .pages import GRACE_MAX, GRACE_MIN
+from .pages import GRACE_MIN, clamp
 from .registers import Frame, Interrupts, Register, Trigger, Value, View
 
 __all__ = ["NpuGate"]
@@ -36,7 +36,7 @@ class NpuGate:
             world=World.SECURE, submit=self._submit, finished=lambda: self._s_irq.post(_S_COMMAND)
         )
         self._control = Value(mask=1, adjust=lambda word: word | self._control.value)
-        self._grace = Value(reset=GRACE_MIN, frozen=self._locked, adjust=lambda v: min(max(v, GRACE_MIN), GRACE_MAX))
+        self._grace = Value(frozen=self._locked)
         self._managers = Value(reset=1, mask=0xFFFF, frozen=self._locked)
         self.normal_frame = Frame(self._normal_registers())
         self.secure_frame = Frame(self._secure_registers())
@@ -56,7 +56,7 @@ class NpuGate:
             n.ID: View(lambda: 0x464C4754),
             n.STATE: View(lambda: int(self._reported)),
             n.TICKET: View(lambda: self.table.ticket),
-            n.GRACE: View(lambda: self._grace.value),
+            n.GRACE: View(lambda: clamp(self._grace.value)),
             n.IRQ_STATUS: self._n_irq.status,
             n.IRQ_ENABLE: self._n_irq.enable,
         }
@@ -86,7 +86,9 @@ class NpuGate:
         self._queue.put(request)
 
     def _engine(self) -> Routine:
-        """Take commands of both worlds, and the expiry, one after the other."""
+        """Scrub what a reset has left in the NPU; then take commands of both worlds, and the expiry, one by one."""
+        yield from self._npu.scrub()
+        self._npu.give(World.NORMAL)
         while True:
             request: Request | None = yield self._queue.get()
             if request is None:
@@ -112,7 +114,7 @@ class NpuGate:
 
     def _apply(self, request: Request) -> Outcome:
         now = self._hardware.now
-        self.table.grace, self.table.locked = self._grace.value, self._locked()
+        self.table.grace, self.table.locked = clamp(self._grace.value), self._locked()
         try:
             code = RecallCommand(request.code)
         except ValueError:
@@ -129,9 +131,9 @@ class NpuGate:
                 self._hardware.at(now + self.table.grace, self._due)
                 self._s_irq.post(_S_RECALL)
             if code is RecallCommand.ACCEPT:
-                self._npu.owner = World.SECURE
+                self._npu.give(World.SECURE)
             if code is RecallCommand.CANCEL:
-                self._npu.owner = World.NORMAL
+                self._npu.give(World.NORMAL)
                 self._n_irq.post(_N_RETURNED)
         return outcome
 
@@ -146,7 +148,7 @@ class NpuGate:
             request.port.finish(outcome)
         yield from self._npu.scrub()
         self.table.scrubbed(0)
-        self._npu.owner = World.NORMAL
+        self._npu.give(World.NORMAL)
         self._report()
         self._n_irq.post(_N_RETURNED)
 

@@ -32,12 +32,18 @@ LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
 
 @dataclass
 class Counters:
-    """Performance counters of the world that has the NPU."""
+    """What was counted since the NPU changed hands: jobs ``done``, the last one's ``tag``, and performance."""
 
+    done: int = 0
+    tag: int = 0
     busy: int = 0
     rows: int = 0
     read: int = 0
     written: int = 0
+
+    def clear(self) -> None:
+        """Start at zero."""
+        self.done = self.tag = self.busy = self.rows = self.read = self.written = 0
 
 
 @dataclass
@@ -102,7 +108,7 @@ class Job:
 
     def stop(self, code: NpuFault) -> None:
         """End the job at once with a fault, unless it has ended."""
-        self._fail(NpuFaulted(code, max(0, self._finished), self._address))
+        self._fail(NpuFaulted(code, self._started, 0))
 
     def _fail(self, fault: NpuFaulted) -> None:
         if not self.over.triggered:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..machine import BusFault, Initiator, Interrupt, Memory, Response, World, normal_world
-from ..npu import Caps
+from ..npu import Caps, NpuState
 from ..regs import FLEX_NORMAL, FLEX_SECURE, GATE_NORMAL, GATE_SECURE, NPU_NORMAL, NPU_SECURE, STORAGE, TZC, Block
 from .filter import Filter, Master
 from .gate import NpuGate
@@ -43,7 +43,7 @@ class _Soc:
 
     def __init__(
         self, kernel: Kernel, lines: dict[Interrupt, Line], *, dram: Dram, flash: Memory, flash_timing: FlashTiming,
-        pages: int, caps: Caps,
+        pages: int, npu: NpuState,
     ) -> None:  # fmt: skip
         self.hardware = Hardware(kernel.env)
         self.filter = Filter(
@@ -60,7 +60,7 @@ class _Soc:
             lines[Interrupt.NPU_SECURE],
             filter_=self.filter,
             dram=dram,
-            caps=caps,
+            state=npu,
         )
         self.gate = NpuGate(self.hardware, lines[Interrupt.GATE_NORMAL], lines[Interrupt.GATE_SECURE], npu=self.npu)
         self.storage = StorageDma(
@@ -102,7 +102,8 @@ class FastMachine:
     pages
         Capacity of the page-state table.
     dram_bytes, flash_bytes
-        Sizes of memory and flash. Memory powers up with random contents of ``seed``, flash with zeros.
+        Sizes of memory and flash. Memory and the NPU's scratchpads power up with random
+        contents of ``seed``, flash with zeros.
     caps
         Sizes of the NPU.
     dram, flash
@@ -129,7 +130,7 @@ class FastMachine:
         self._dram = Dram(size=dram_bytes, timing=dram or DramTiming(), seed=seed)
         self._flash = Memory(0, np.zeros(flash_bytes, dtype=np.uint8))
         self._flash_timing = flash or FlashTiming()
-        self._pages, self._caps = pages, caps or Caps()
+        self._pages, self._npu = pages, _unknown(NpuState(caps or Caps()), seed)
         self.soc = self._power_on()
 
     def _power_on(self) -> _Soc:
@@ -140,7 +141,7 @@ class FastMachine:
             flash=self._flash,
             flash_timing=self._flash_timing,
             pages=self._pages,
-            caps=self._caps,
+            npu=self._npu,
         )
 
     @property
@@ -235,3 +236,11 @@ class FastMachine:
 
 def _world(by: Initiator, world: World | None) -> World:
     return World.NORMAL if normal_world(by, world) else World.SECURE
+
+
+def _unknown(state: NpuState, seed: int) -> NpuState:
+    """The NPU's memories as they power up."""
+    random = np.random.default_rng([seed, 1])
+    for memory in (state.a, state.w, state.c):
+        memory[:] = np.frombuffer(random.bytes(memory.nbytes), memory.dtype).reshape(memory.shape)
+    return state

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from ..machine import World
-from ..npu import Caps, NpuState
+from ..npu import NpuState
 from ..regs import NPU_NORMAL, NPU_SECURE, NpuFault, NpuFrame
 from .filter import Filter
 from .job import Counters, Job, Port
@@ -35,14 +35,12 @@ class _Order:
 
 
 class _Side:
-    """One world's frame."""
+    """One world's frame. Its interrupt line is low while the frame is not live."""
 
     def __init__(self, npu: Npu, world: World, line: Line, block: NpuFrame) -> None:
         self._npu, self.world = npu, world
-        self.irq = Interrupts(line, width=2)
+        self.irq = Interrupts(line, width=2, shown=lambda: self.live)
         self.queue: deque[_Order] = deque()
-        self.counters = Counters()
-        self.done_count = self.done_tag = 0
         self._fault = (NpuFault.NONE, 0, 0)
         self._low, self._high, self._ticket = Value(), Value(), Value()
         self._count = Value(mask=0xFFFF)
@@ -56,7 +54,7 @@ class _Side:
         return self._npu.owner is self.world
 
     def _registers(self, block: NpuFrame) -> dict[int, Register]:
-        counters = self.counters
+        counters = self._npu.counters
         return {
             block.ID: View(lambda: 0x464C4E50),
             block.CAPS: View(self._npu.state.caps.to_register),
@@ -67,8 +65,8 @@ class _Side:
             block.JOB_COUNT: self._count,
             block.JOB_TICKET: self._ticket,
             block.DOORBELL: Trigger(self._ring, mask=0xFFFF),
-            block.DONE_COUNT: View(lambda: self.done_count),
-            block.DONE_TAG: View(lambda: self.done_tag),
+            block.DONE_COUNT: View(lambda: counters.done),
+            block.DONE_TAG: View(lambda: counters.tag),
             block.FAULT: View(lambda: NpuFrame.FAULT__CODE.put(self._fault[0]) | self._fault[1] << 16),
             block.FAULT_ADDR_LO: View(lambda: self._fault[2]),
             block.FAULT_ADDR_HI: View(lambda: self._fault[2] >> 32),
@@ -110,27 +108,31 @@ class _Side:
 
     def report_done(self, tag: int) -> None:
         """Count a job that ended well."""
-        self.done_count = (self.done_count + 1) & FULL
-        self.done_tag = tag
+        self._npu.counters.done += 1
+        self._npu.counters.tag = tag
         self.irq.post(_DONE)
 
-    def scrub(self) -> None:
-        """Forget the jobs of this world, but for the fault and the interrupt that tell it of an abort."""
-        for value in (self._low, self._high, self._count, self._ticket):
+    def clear(self) -> None:
+        """Return every register to its reset value."""
+        for value in (self._low, self._high, self._count, self._ticket, self.irq.enable):
             value.value = 0
-        self.done_count = self.done_tag = 0
-        self.counters.busy = self.counters.rows = self.counters.read = self.counters.written = 0
+        self._fault = (NpuFault.NONE, 0, 0)
+        self.irq.clear(FULL)
 
 
 class Npu:
-    """The accelerator. The gate moves ``owner``; nobody owns it while it changes hands."""
+    """The accelerator. The gate gives it an owner; nobody owns it while it changes hands, and after a reset.
+
+    ``state`` are its memories, which keep their contents over a reset. Counters and queue are the owner's.
+    """
 
     def __init__(
-        self, hardware: Hardware, normal: Line, secure: Line, *, filter_: Filter, dram: Dram, caps: Caps
+        self, hardware: Hardware, normal: Line, secure: Line, *, filter_: Filter, dram: Dram, state: NpuState
     ) -> None:
         self._hardware, self._filter, self._dram = hardware, filter_, dram
-        self.state = NpuState(caps)
-        self.owner: World | None = World.NORMAL
+        self.state = state
+        self.counters = Counters()
+        self.owner: World | None = None
         self.ticket = 0
         self.job: Job | None = None
         self._wake = hardware.env.event()
@@ -143,6 +145,13 @@ class Npu:
     def frame(self, world: World) -> Frame:
         """Command frame of a world."""
         return self._sides[world].frame
+
+    def give(self, world: World) -> None:
+        """Make the frame of ``world`` live."""
+        self.owner = world
+        for side in self._sides.values():
+            side.irq.drive()
+        self.wake()
 
     def wake(self) -> None:
         """Look at the queues again."""
@@ -170,10 +179,10 @@ class Npu:
                 continue
             port = Port(self._hardware, self._filter, self._dram, side.world)
             start = self._hardware.now
-            self.job = Job(port, self.state, side.counters, address=order.address, count=order.count)
+            self.job = Job(port, self.state, self.counters, address=order.address, count=order.count)
             yield self.job.over
             fault, self.job = self.job.fault, None
-            side.counters.busy += self._hardware.now - start
+            self.counters.busy += self._hardware.now - start
             if fault is None:
                 side.report_done(order.tag)
             else:
@@ -183,13 +192,17 @@ class Npu:
     def drain(self) -> Routine:
         """Take both frames from their worlds, stop the running job and wait for its accesses to be answered."""
         self.owner = None
+        for side in self._sides.values():
+            side.irq.drive()
         self.abort()
         yield self._hardware.env.timeout(max(1, self._filter.drained() - self._hardware.now))
 
     def scrub(self) -> Routine:
-        """Zero every memory and register that a job could have left something in."""
+        """Zero every memory and register that a job could have left something in.
+
+        The normal frame keeps what its own world wrote there, and what became of its last job.
+        """
         yield self._hardware.env.timeout(SCRUB_CYCLES)
         self.state.scrub()
-        for side in self._sides.values():
-            side.scrub()
-        self.wake()
+        self.counters.clear()
+        self._sides[World.SECURE].clear()

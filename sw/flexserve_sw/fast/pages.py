@@ -24,7 +24,7 @@ from .kernel import Hardware, Line, Routine
 from .memory import Dram
 from .registers import FULL, Frame, Interrupts, Register, Trigger, Value, View
 
-__all__ = ["FREED_DEPTH", "GRACE_MAX", "GRACE_MIN", "GROUP", "PageSide"]
+__all__ = ["FREED_DEPTH", "GRACE_MAX", "GRACE_MIN", "GROUP", "PageSide", "clamp"]
 
 GROUP = 16
 """Pages that the command engine checks, or changes, in one cycle."""
@@ -36,6 +36,11 @@ TIMERS = 4
 
 _N_COMMAND, _N_FREED, _N_PAID = range(3)
 _S_COMMAND, _S_SIZE, _S_RECALL, _S_EXPIRED, _S_CORRUPT = range(5)
+
+
+def clamp(cycles: int) -> int:
+    """A grace period within the hardware's limits."""
+    return min(max(cycles, GRACE_MIN), GRACE_MAX)
 
 
 class PageSide:
@@ -84,7 +89,7 @@ class PageSide:
         self._control = Value(mask=3, adjust=self._configure, shown=self._control_word)
         self._base = Value(frozen=self._frozen)
         self._pages = Value(frozen=self._frozen)
-        self._grace = Value(reset=GRACE_MIN, frozen=self._locked, adjust=lambda v: min(max(v, GRACE_MIN), GRACE_MAX))
+        self._grace = Value(frozen=self._locked)
         self._managers = Value(reset=1, mask=0xFFFF, frozen=self._locked)
         self.normal_frame = Frame(self._normal_registers())
         self.secure_frame = Frame(self._secure_registers())
@@ -116,7 +121,7 @@ class PageSide:
             n.CAPACITY: View(lambda: self._capacity),
             n.WINDOW_BASE: View(lambda: self._base.value),
             n.WINDOW_PAGES: View(lambda: self.table.count if self._ready else 0),
-            n.GRACE: View(lambda: self._grace.value),
+            n.GRACE: View(lambda: clamp(self._grace.value)),
             n.SIZE_REQUEST: Trigger(self._ask, get=lambda: self.table.owed),
             n.FREED_COUNT: View(lambda: len(self.table.freed)),
             n.FREED_POP: View(self._pop),
@@ -190,7 +195,7 @@ class PageSide:
             self.table = RecallTable(
                 self._base.value,
                 min(self._pages.value, self._capacity),
-                self._grace.value,
+                clamp(self._grace.value),
                 timers=TIMERS,
                 initial=RecallState.SCRUBBING,
             )
@@ -245,7 +250,7 @@ class PageSide:
         table, now = self.table, self._hardware.now
         if not self._ready:
             table = RecallTable(0, 0, GRACE_MIN, locked=self.table.locked)
-        table.grace = self._grace.value
+        table.grace = clamp(self._grace.value)
         try:
             code = RecallCommand(request.code)
         except ValueError:

@@ -115,17 +115,18 @@ class Trigger:
 
 
 class Interrupts:
-    """An IRQ_STATUS / IRQ_ENABLE pair of ``width`` bits that drives one line."""
+    """An IRQ_STATUS / IRQ_ENABLE pair of ``width`` bits that drives one line while ``shown()``."""
 
-    def __init__(self, line: Line, *, width: int) -> None:
-        self._line = line
+    def __init__(self, line: Line, *, width: int, shown: Callable[[], bool] = lambda: True) -> None:
+        self._line, self._shown = line, shown
         self._mask = (1 << width) - 1
         self._status = 0
-        self.enable = Value(mask=self._mask, changed=self._drive)
+        self.enable = Value(mask=self._mask, changed=self.drive)
         self.status = _Clear(self)
 
-    def _drive(self) -> None:
-        self._line.drive(bool(self._status & self.enable.value))
+    def drive(self) -> None:
+        """Put the line where status, enable and ``shown`` want it."""
+        self._line.drive(bool(self._status & self.enable.value) and self._shown())
 
     @property
     def value(self) -> int:
@@ -135,12 +136,12 @@ class Interrupts:
     def post(self, bit: int) -> None:
         """Set status bit number ``bit``."""
         self._status |= 1 << bit
-        self._drive()
+        self.drive()
 
     def clear(self, bits: int) -> None:
         """Clear the status bits that are ones in ``bits``."""
         self._status &= ~bits
-        self._drive()
+        self.drive()
 
 
 class _Clear:

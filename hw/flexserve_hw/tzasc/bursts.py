@@ -15,8 +15,8 @@ _WRAP_LENGTHS = (1, 3, 7, 15)
 def stays_in_page(request: View, *, data_width: int) -> Value:
     """Whether burst ``request`` (an AW or AR payload) is legal and touches no page but that of its address.
 
-    Beats wider than the bus, reserved burst types, FIXED bursts of more than 16 beats and WRAP bursts of other than 2, 4,
-    8 or 16 beats are illegal. WRAP and FIXED bursts cannot leave the page when they are legal.
+    Beats wider than the bus, reserved burst types, FIXED bursts of more than 16 beats and WRAP bursts of other than
+    2, 4, 8 or 16 beats are illegal. WRAP and FIXED bursts cannot leave the page when they are legal.
     """
     offset, crosses = request.addr[: exact_log2(PAGE_BYTES)], Const(1)
     for size in range(exact_log2(data_width // 8) + 1):

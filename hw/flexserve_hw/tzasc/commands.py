@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from flexserve_hw.params import FlexMemParams
 from flexserve_hw.regs.enums import RecallResult, RecallState
 
+from .census import Census
 from .drain import Wait, follow
 from .layouts import (
     TableReadSignature,
@@ -19,7 +20,7 @@ from .layouts import (
     word_width,
 )
 from .rules import CommandCheck, command_port
-from .states import CODE_WIDTH, STATES, StateWord, code, codes, first_set, popcount
+from .states import CODE_WIDTH, STATES, StateWord, code, codes, first_set
 from .timers import RecallTimers, range_layout, range_mask
 
 __all__ = ["CommandEngine"]
@@ -41,13 +42,13 @@ class Work(enum.Enum, shape=2):
 class CommandEngine(wiring.Component):
     """Check commands, apply them, end grace periods and scrubs, count pages.
 
-    One thing at a time, walking the table at ``params.group`` pages per cycle. A command walks twice: to check the whole
-    range, then to apply; so it changes everything or nothing. It begins only when every change before it is drained: a
-    page never enters FLEX while a normal-world write from before its lending is on the way. Finished scrubs and ended grace periods
-    go first and wait for no drain.
+    One thing at a time, walking the table at ``params.group`` pages per cycle. A command walks twice: to check the
+    whole range, then to apply; so it changes everything or nothing. It begins only when every change before it is
+    drained: a page never enters FLEX while a normal-world write from before its lending is on the way. Finished
+    scrubs and ended grace periods go first and wait for no drain.
 
-    A page is written only while it still is in a state that the work starts from. A stored state that is no code word is
-    never overwritten, but at boot.
+    A page is written only while it still is in a state that the work starts from. A stored state that is no code word
+    is never overwritten, but at boot.
 
     Parameters
     ----------
@@ -86,8 +87,8 @@ class CommandEngine(wiring.Component):
 
     Latency and ordering
     --------------------
-    A command over w table words takes 2 w + 5 cycles and the drain, and longer by what is ahead of it: at most one command of the
-    other frame, one finished page per page time, one expiry per timer.
+    A command over w table words takes 2 w + 5 cycles and the drain, and longer by what is ahead of it: at most one
+    command of the other frame, one finished page per page time, one expiry per timer.
     """
 
     def __init__(self, *, params: FlexMemParams):
@@ -132,6 +133,7 @@ class CommandEngine(wiring.Component):
         m = Module()
         params = self._params
         m.submodules.check = check = CommandCheck(params=params)
+        m.submodules.census = census = Census(params=params)
         m.submodules.timers = timers = RecallTimers(params=params)
 
         work, pages = Signal(Work), Signal(range_layout(params))
@@ -339,25 +341,14 @@ class CommandEngine(wiring.Component):
             self.decision.code.eq(check.code),
             self.decision.result.eq(outcome),
         ]
-        self._count(m, work, chosen, word, target)
-        return m
-
-    def _count(self, m, work, chosen, word, target):
-        """Keep the census in step with the writes."""
-        group = self._params.group
-        lent_after = (target == RecallState.FLEX) | (target == RecallState.RECALLING)
-        written, unlent, lent = Signal(range(group + 1)), Signal(range(group + 1)), Signal(group)
         m.d.comb += [
-            lent.eq(Mux(work == Work.BOOT, 0, chosen & word.within(codes(RecallState.FLEX, RecallState.RECALLING)))),
-            written.eq(popcount(m, chosen, name="chosen")),
-            unlent.eq(popcount(m, lent, name="lent")),
+            census.written.eq(Mux(self.event.valid, chosen, 0)),
+            census.lent_before.eq(
+                Mux(work == Work.BOOT, 0, chosen & word.within(codes(RecallState.FLEX, RecallState.RECALLING)))
+            ),
+            census.scrubbed.eq(work == Work.FINISH),
+            census.target.eq(target),
+            self.lent.eq(census.lent),
+            self.backlog.eq(census.backlog),
         ]
-        with m.If(self.event.valid):
-            m.d.sync += [
-                self.lent.eq(self.lent - unlent + Mux(lent_after, written, 0)),
-                self.backlog.eq(
-                    self.backlog
-                    + Mux(target == RecallState.SCRUBBING, written, 0)
-                    - Mux(work == Work.FINISH, written, 0)
-                ),
-            ]
+        return m

@@ -102,6 +102,6 @@ class Drain(wiring.Component):
 
 
 def follow(wait, *, flip, drained):
-    """Statement, for ``m.d.sync``, that moves a :class:`Wait` along; who waits sets FLIP in the cycle of the last change."""
+    """Statement for ``m.d.sync`` that moves a :class:`Wait` along; who waits sets FLIP in the cycle of the change."""
     over = Mux((wait == Wait.DRAINED) & drained, Wait.NOTHING, wait)
     return wait.eq(Mux((wait == Wait.FLIP) & flip, Wait.DRAINED, over))

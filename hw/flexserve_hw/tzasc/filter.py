@@ -11,11 +11,12 @@ from flexserve_hw.regs.regbus import RegisterBusSignature
 from .commands import CommandEngine
 from .drain import Drain
 from .fail import FailRecord
-from .frames import ManagementFrames, RegionFrame
+from .frames import ManagementFrames
 from .freed import FreedQueue
 from .layouts import PAGE_SHIFT, decision_layout, page_event_layout, pfn_width
 from .pages import PageTable
 from .read_path import ReadPath
+from .region_frame import RegionFrame
 from .scrubber import Scrubber
 from .window import Window
 from .write_path import WritePath, downstream_shape
@@ -29,6 +30,11 @@ class FlexFilter(wiring.Component):
     Parameters
     ----------
     params : FlexMemParams
+
+    Attributes
+    ----------
+    table : PageTable
+        The page-state table, for tests that upset its bits.
 
     Members
     -------
@@ -56,14 +62,15 @@ class FlexFilter(wiring.Component):
 
     Latency and ordering
     --------------------
-    AR and AW take one cycle, one address per cycle; W follows its address by a cycle at least; R and B pass combinationally.
-    Transactions of one ID and direction are answered in order, denied ones included. What is accepted is answered
-    in full under the verdict it got, also when its page changes state meanwhile; the command that changed it is busy
-    until then.
+    AR and AW take one cycle, one address per cycle; W follows its address by a cycle at least; R and B pass
+    combinationally. Transactions of one ID and direction are answered in order, denied ones included. What is
+    accepted is answered in full under the verdict it got, also when its page changes state meanwhile; the command
+    that changed it is busy until then.
     """
 
     def __init__(self, *, params: FlexMemParams):
         self._params = params
+        self.table = PageTable(params=params)
         bus, below = params.bus, downstream_shape(params)
         down = AXI4Signature(addr_width=below.addr_width, data_width=below.data_width, id_width=below.id_width)
         frame = In(RegisterBusSignature())
@@ -95,7 +102,7 @@ class FlexFilter(wiring.Component):
         m.submodules.region_frame = regions = RegionFrame(params=params)
         m.submodules.frames = frames = ManagementFrames(params=params)
         m.submodules.window = window = Window(params=params)
-        m.submodules.table = table = PageTable(params=params)
+        m.submodules.table = table = self.table
         m.submodules.engine = engine = CommandEngine(params=params)
         m.submodules.scrubber = scrubber = Scrubber(params=params)
         m.submodules.freed = freed = FreedQueue(params=params)
@@ -227,9 +234,7 @@ class FlexFilter(wiring.Component):
             flip=drain.flip,
             drained=drain.drained,
         )
-        drive(
-            table, write_en=engine.write_en, write_word=engine.write_word, write_data=engine.write_data
-        )
+        drive(table, write_en=engine.write_en, write_word=engine.write_word, write_data=engine.write_data)
         drive(drain, changed=engine.changed, hold=engine.hold)
         drive(
             scrubber,
@@ -267,6 +272,5 @@ class FlexFilter(wiring.Component):
         )
         for name in ("running", "ranges", "left"):
             m.d.comb += [
-                theirs.eq(ours)
-                for theirs, ours in zip(getattr(frames, name), getattr(engine, name), strict=True)
+                theirs.eq(ours) for theirs, ours in zip(getattr(frames, name), getattr(engine, name), strict=True)
             ]

@@ -96,9 +96,7 @@ def violation_layout(params: FlexMemParams) -> data.StructLayout:
 
 def page_event_layout(params: FlexMemParams) -> data.StructLayout:
     """Pages that change state in this cycle: bit n of ``mask`` is page ``pfn + n``."""
-    return data.StructLayout(
-        {"valid": 1, "pfn": pfn_width(params), "mask": params.group, "state": RecallState}
-    )
+    return data.StructLayout({"valid": 1, "pfn": pfn_width(params), "mask": params.group, "state": RecallState})
 
 
 def decision_layout() -> data.StructLayout:

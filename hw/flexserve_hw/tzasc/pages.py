@@ -21,6 +21,11 @@ class PageTable(wiring.Component):
     ----------
     params : FlexMemParams
 
+    Attributes
+    ----------
+    states : Memory
+        What is stored.
+
     Members
     -------
     ar, aw, walk, scan, query : In(TableReadSignature)
@@ -34,7 +39,7 @@ class PageTable(wiring.Component):
     """
 
     def __init__(self, *, params: FlexMemParams):
-        self._params = params
+        self.states = memory.Memory(shape=unsigned(params.group * CODE_WIDTH), depth=table_words(params), init=[])
         read = In(TableReadSignature(params=params))
         super().__init__(
             {
@@ -51,10 +56,7 @@ class PageTable(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        group = self._params.group
-        m.submodules.states = states = memory.Memory(
-            shape=unsigned(group * CODE_WIDTH), depth=table_words(self._params), init=[]
-        )
+        m.submodules.states = states = self.states
         write = states.write_port()
         m.d.comb += [
             write.addr.eq(self.write_word),

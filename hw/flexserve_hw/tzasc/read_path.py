@@ -60,9 +60,10 @@ def describe(m: Module, path, verdict) -> None:
 class ReadPath(wiring.Component):
     """AR and R from upstream to downstream.
 
-    A denied read waits in a queue of its own until every forwarded read of its ID is answered, then its beats are made here:
-    :data:`DENIED_READ_DATA`, with OKAY or DECERR. An allowed read whose ID has denied ones waiting waits before going
-    downstream, so that reads of one ID are answered in order. Bursts from the two sources are not interleaved by the path.
+    A denied read waits in a queue of its own until every forwarded read of its ID is answered, then its beats are
+    made here: :data:`DENIED_READ_DATA`, with OKAY or DECERR. An allowed read whose ID has denied ones waiting waits
+    before going downstream, so that reads of one ID are answered in order. Bursts from the two sources are not
+    interleaved by the path.
 
     Parameters
     ----------
@@ -147,9 +148,7 @@ class ReadPath(wiring.Component):
         with m.If(zeros.valid & zeros.ready):
             m.d.sync += beat.eq(Mux(zeros.payload.last, 0, beat + 1))
 
-        from_below, from_here = choose(
-            m, "r", self.up_r, [self.down_r, zeros], ends=self.up_r.payload.last
-        )
+        from_below, from_here = choose(m, "r", self.up_r, [self.down_r, zeros], ends=self.up_r.payload.last)
         m.d.comb += self.up_r.payload.eq(Mux(from_here, zeros.payload, self.down_r.payload))
         m.d.comb += [
             self.done.eq(self.up_r.valid & self.up_r.ready & self.up_r.payload.last),

@@ -56,9 +56,7 @@ class RegionCheck(wiring.Component):
         hits = Cat(r.enable & (r.base <= self.pfn) & (self.pfn <= r.top) for r in self.regions[1:])
         permits = []
         for region in self.regions:
-            secure, named = (
-                (region.secure_write, region.write) if self._write else (region.secure_read, region.read)
-            )
+            secure, named = (region.secure_write, region.write) if self._write else (region.secure_read, region.read)
             permits.append(Mux(self.nonsecure, named.bit_select(self.nsaid, 1), secure))
         m.d.comb += [
             self.overlap.eq((hits & (hits - 1)[: len(hits)]).any()),

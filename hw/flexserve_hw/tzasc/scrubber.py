@@ -25,10 +25,10 @@ SCRUB_SLOTS = 4
 class Scrubber(wiring.Component):
     """Find pages in SCRUBBING and write zeros over them.
 
-    A page is picked from the table, then waits until a drain that covers its change of state is over; only then may its first
-    zero go out, so that no transaction accepted before can leave anything behind. When every burst is answered
-    OKAY, the page is finished: the command engine turns it to NORMAL. After any other answer it stays in SCRUBBING, is not
-    finished, and is picked again.
+    A page is picked from the table, then waits until a drain that covers its change of state is over; only then may
+    its first zero go out, so that no transaction accepted before can leave anything behind. When every burst is
+    answered OKAY, the page is finished: the command engine turns it to NORMAL. After any other answer it stays in
+    SCRUBBING, is not finished, and is picked again.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class Scrubber(wiring.Component):
 
     Latency and ordering
     --------------------
-    The next page is sought, one table word per cycle, and drained while the present one is written, so pages follow each other
-    without a gap.
+    The next page is sought, one table word per cycle, and drained while the present one is written, so pages follow
+    each other without a gap.
     """
 
     def __init__(self, *, params: FlexMemParams):

@@ -8,7 +8,18 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 
 from flexserve_hw.regs.enums import RecallState
 
-__all__ = ["STATES", "CODE_WIDTH", "code", "codes", "StateWord", "page_of", "is_legal", "decode", "popcount", "first_set"]
+__all__ = [
+    "STATES",
+    "CODE_WIDTH",
+    "code",
+    "codes",
+    "StateWord",
+    "page_of",
+    "is_legal",
+    "decode",
+    "popcount",
+    "first_set",
+]
 
 STATES = (
     RecallState.NORMAL,

@@ -42,11 +42,11 @@ class _Events(wiring.Component):
 class Tally(wiring.Component):
     """Count transactions between issue and completion.
 
-    A transaction is forwarded or denied, and belongs to one of two epochs. Those of one ID complete in the order of their
-    issue, so while the old epoch has any, the next to complete is of the old one.
+    A transaction is forwarded or denied, and belongs to one of two epochs. Those of one ID complete in the order of
+    their issue, so while the old epoch has any, the next to complete is of the old one.
 
-    The counts are differences of event counters in memories, each written from one side, so that an issue and a completion of
-    the same ID can share a cycle.
+    The counts are differences of event counters in memories, each written from one side, so that an issue and a
+    completion of the same ID can share a cycle.
 
     Parameters
     ----------
@@ -124,9 +124,7 @@ class Tally(wiring.Component):
         for epoch in range(2):
             reads = [self.issue_id, self.complete_id]
             up = events(f"issued_{epoch}", self.issue & (self.issue_epoch == epoch), self.issue_id, reads)
-            down = events(
-                f"completed_{epoch}", self.complete & (self.complete_epoch == epoch), self.complete_id, reads
-            )
+            down = events(f"completed_{epoch}", self.complete & (self.complete_epoch == epoch), self.complete_id, reads)
             at_issue.append((up[0] - down[0])[:width])
             at_complete.append((up[1] - down[1])[:width])
         reads = [self.issue_id, self.head_id]

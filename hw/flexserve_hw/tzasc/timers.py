@@ -31,8 +31,8 @@ def range_mask(params: FlexMemParams, pages, word):
 class RecallTimers(wiring.Component):
     """Count down the grace period of each recalled range.
 
-    Ranges of running timers do not overlap, and every page in RECALLING lies in one of them. A timer whose pages have all left
-    RECALLING is free again; one that runs out asks for its expiry and is freed when that is done.
+    Ranges of running timers do not overlap, and every page in RECALLING lies in one of them. A timer whose pages have
+    all left RECALLING is free again; one that runs out asks for its expiry and is freed when that is done.
 
     Parameters
     ----------
@@ -95,9 +95,7 @@ class RecallTimers(wiring.Component):
                 m.d.comb += [self.due.eq(1), due.eq(n)]
             vacant = vacant | ~self.running[n]
             overlaps = overlaps | (
-                self.running[n]
-                & (self.range.first <= self.ranges[n].last)
-                & (self.ranges[n].first <= self.range.last)
+                self.running[n] & (self.range.first <= self.ranges[n].last) & (self.ranges[n].first <= self.range.last)
             )
         m.d.comb += self.free.eq(vacant & ~overlaps)
         with m.If(~self.expiring):

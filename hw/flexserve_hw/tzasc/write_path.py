@@ -33,9 +33,9 @@ def downstream_shape(params: FlexMemParams) -> AXI4Shape:
 class WritePath(wiring.Component):
     """AW, W and B from upstream to downstream, with the scrubber's bursts in the idle slots.
 
-    A burst's beats are counted by its AWLEN; the WLAST that comes from upstream is not believed, so that no master can shift
-    beats into another burst. Beats of a denied burst are swallowed, and the answer follows the last of them. Writes of one ID
-    are answered in order, as reads are.
+    A burst's beats are counted by its AWLEN; the WLAST that comes from upstream is not believed, so that no master
+    can shift beats into another burst. Beats of a denied burst are swallowed, and the answer follows the last of
+    them. Writes of one ID are answered in order, as reads are.
 
     A scrub burst goes downstream when no upstream address is ready to, or, under load, after upstream bursts of
     ``(scrub_share - 1) * SCRUB_BEATS`` beats. At most two scrub bursts are ahead of their data, so an
@@ -58,8 +58,8 @@ class WritePath(wiring.Component):
 
     Latency and ordering
     --------------------
-    AW takes one cycle and one address per cycle. W follows its address by at least a cycle, then passes combinationally, one beat
-    per cycle across bursts; B passes combinationally.
+    AW takes one cycle and one address per cycle. W follows its address by at least a cycle, then passes
+    combinationally, one beat per cycle across bursts; B passes combinationally.
     """
 
     def __init__(self, *, params: FlexMemParams):

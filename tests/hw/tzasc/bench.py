@@ -3,10 +3,10 @@
 The scoreboard holds the filter to these, in every cycle of every test:
 
 * a transaction is allowed exactly if its region and the state of its page at its acceptance allow it;
-* transactions of one ID and direction are answered in order, once, with all their beats; allowed reads carry what memory
-  returned, denied reads zeros;
-* no non-secure read returns a beat that a secure write left behind (SEC-01), no non-secure write lands in a page that is
-  lent, being scrubbed or sealed (SEC-02), and a page is all zeros when it leaves SCRUBBING;
+* transactions of one ID and direction are answered in order, once, with all their beats; allowed reads carry what
+  memory returned, denied reads zeros;
+* no non-secure read returns a beat that a secure write left behind (SEC-01), no non-secure write lands in a page that
+  is lent, being scrubbed or sealed (SEC-02), and a page is all zeros when it leaves SCRUBBING;
 * pages change state only as the golden model says, and commands are answered as it answers them;
 * a command is reported only when every transaction accepted before it took effect is answered (SEC-06).
 """
@@ -83,7 +83,7 @@ class Burst:
 
 
 class Memory:
-    """Downstream memory: answers after ``latency`` cycles, stalls channels at random, remembers which world wrote a byte word."""
+    """Downstream memory: answers after ``latency`` cycles, stalls at random, remembers which world wrote a word."""
 
     def __init__(self, bench, *, seed, stall, latency):
         self.bench, self.random, self.stall, self.latency = bench, random.Random(seed), stall, latency
@@ -201,7 +201,9 @@ class Bench:
         options.setdefault("size", (self.params.bus.data_width // 8).bit_length() - 1)
         burst = Burst(True, address, world, **options)
         lanes = self.params.bus.data_width // 8
-        burst.data = data if data is not None else [self.random.getrandbits(lanes * 8 - 1) | 1 for _ in range(burst.beats)]
+        burst.data = (
+            data if data is not None else [self.random.getrandbits(lanes * 8 - 1) | 1 for _ in range(burst.beats)]
+        )
         burst.strobes = burst.strobes or [(1 << lanes) - 1] * burst.beats
         self.aw.append(burst)
         self.w.append(burst)

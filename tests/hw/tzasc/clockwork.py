@@ -234,7 +234,6 @@ def _oldest(bench, write, identity):
     return queue[0]
 
 
-
 def _read_beat(bench, beat):
     burst = _oldest(bench, False, beat.id)
     burst.got.append(beat.data)

@@ -36,7 +36,11 @@ def _command(bench, world):
     first = WINDOW_PFN + rng.randrange(bench.pages)
     count = rng.choice([1, 1, 2, 3, 5])
     if rng.random() < 0.08:
-        return rng.randrange(16), WINDOW_PFN + rng.randrange(-2, bench.pages + 2), rng.choice([0, 1, 2, 30, (1 << 32) - 1])
+        return (
+            rng.randrange(16),
+            WINDOW_PFN + rng.randrange(-2, bench.pages + 2),
+            rng.choice([0, 1, 2, 30, (1 << 32) - 1]),
+        )
     if world is NORMAL:
         code = {S.NORMAL: C.DELEGATE, S.FLEX: C.RECALL}.get(bench.state(first), C.DELEGATE)
         return (C.CANCEL if rng.random() < 0.1 else code), first, count

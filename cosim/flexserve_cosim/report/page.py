@@ -22,7 +22,7 @@ header p { margin:0; color:var(--muted) }
 blockquote { margin:22px 0 0; padding:16px 20px; background:#fff; border:1px solid var(--line);
   border-left:4px solid #1a9e77; border-radius:10px; font:17px/1.6 Georgia,"Liberation Serif","DejaVu Serif",serif }
 blockquote b { color:var(--muted); font-weight:400 }
-.cards { display:grid; grid-template-columns:repeat(auto-fit,minmax(160px,1fr)); gap:12px; margin:18px 0 8px }
+.cards { display:grid; grid-template-columns:repeat(auto-fit,minmax(180px,1fr)); gap:12px; margin:18px 0 8px }
 .card { background:#fff; border:1px solid var(--line); border-radius:10px; padding:14px 16px }
 .card strong { display:block; font-size:24px; line-height:1.2; letter-spacing:-.01em;
   font-variant-numeric:tabular-nums }

@@ -16,15 +16,23 @@ __all__ = ["decode_bars", "npu_timeline", "page_states", "recall_latency", "ttft
 
 INK, MUTED, GRID = "#1c2430", "#667085", "#e4e7ec"
 
-PHASE_COLOURS = ("#98a2b3", "#e69f00", "#3b7dd8", "#8e5bd0", "#1a9e77", "#d1495b", "#56b4e9", "#7a6652")
-"""Colours of phases in the order in which they appear."""
+PHASE_COLOURS = {
+    "init": "#98a2b3",
+    "allocate": "#e69f00",
+    "load": "#3b7dd8",
+    "decrypt": "#8e5bd0",
+    "switch": "#d1495b",
+    "compute": "#1a9e77",
+    "other": "#c9b8a8",
+}
+"""Colours of phases, in the order in which they are stacked."""
 
 STATE_COLOURS = {
-    "DELEGATED": "#f0c05a",
+    "SEALED": "#4a5568",
     "FLEX": "#1a9e77",
+    "DELEGATED": "#f0c05a",
     "RECALLING": "#e07b39",
     "SCRUBBING": "#d1495b",
-    "SEALED": "#4a5568",
     "CORRUPT": "#000000",
 }
 """Colours of page states other than NORMAL, in the order in which they are stacked."""
@@ -48,6 +56,7 @@ _STYLE: Any = {
     "ytick.color": MUTED,
     "grid.color": GRID,
     "legend.frameon": False,
+    "legend.borderpad": 0.1,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
@@ -71,22 +80,23 @@ def _styled(plot: Callable[P, str]) -> Callable[P, str]:
 def ttft_bars(phases: Mapping[str, Mapping[str, int]]) -> str:
     """Time to first token per design, stacked by phase. ``phases`` are cycles; each cycle counts once."""
     figure, axes = _canvas(height=0.55 * len(phases) + 1.35)
-    named = dict.fromkeys(phase for parts in phases.values() for phase in parts)
+    named = dict.fromkeys([*PHASE_COLOURS, *(phase for parts in phases.values() for phase in parts)])
     names = [phase for phase in named if any(parts.get(phase) for parts in phases.values())]
     left = [0.0] * len(phases)
-    for name, colour in zip(names, _cycled(PHASE_COLOURS, len(names)), strict=True):
+    for name in names:
         widths = [parts.get(name, 0) / 1e6 for parts in phases.values()]
+        colour = PHASE_COLOURS.get(name, MUTED)
         axes.barh(range(len(phases)), widths, left=left, height=0.62, color=colour, label=name, ec="white", lw=0.6)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for row, total in enumerate(left):
-        axes.text(total, row, f"  {total:.3f}", va="center", fontweight="bold")
+        _value(axes, total, row, f"{total:.3f}")
     axes.set_yticks(range(len(phases)), list(phases))
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, max(left, default=1) * 1.12 or 1)
     axes.set_xlabel("million cycles from request to first token")
     axes.grid(axis="x")
-    _legend(figure, len(names))
+    _legend(figure, axes, len(names))
     return _svg(figure)
 
 
@@ -98,7 +108,7 @@ def decode_bars(cycles: Mapping[str, float]) -> str:
     colours = [DESIGN_COLOURS.get(name, MUTED) for name in cycles]
     axes.barh(range(len(values)), values, height=0.62, color=colours)
     for row, value in enumerate(values):
-        axes.text(value, row, f"  {value:,.1f}", va="center", fontweight="bold")
+        _value(axes, value, row, f"{value:,.1f}")
     axes.set_yticks(range(len(values)), list(cycles))
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
@@ -112,27 +122,38 @@ def decode_bars(cycles: Mapping[str, float]) -> str:
 def page_states(
     history: Sequence[tuple[int, Mapping[str, int]]], *, end: int, marks: Sequence[tuple[int, int, str]] = ()
 ) -> str:
-    """Pages by state over time, those that are NORMAL left out.
+    """Pages by state over time, those that are NORMAL left out; beside it the marked part, drawn out.
 
     ``history`` are ``(cycle, {state: pages})`` at changes and holds until ``end``; ``marks`` are intervals with a name.
     """
-    figure, axes = _canvas(height=3.4)
-    points = [*history, (end, history[-1][1])] if history else []
-    times = [cycle / 1e6 for cycle, _ in points]
+    points = [*history, (end, history[-1][1])]
     used = [state for state in STATE_COLOURS if any(counts.get(state) for _, counts in points)]
-    stack = [[counts.get(state, 0) for _, counts in points] for state in used]
-    if times:
-        axes.stackplot(times, stack, labels=used, colors=[STATE_COLOURS[s] for s in used], step="post", linewidth=0)
-        axes.set_xlim(times[0], times[-1])
-    for begin, last, text in marks:
-        axes.axvspan(begin / 1e6, last / 1e6, color=INK, alpha=0.08, linewidth=0)
-        axes.text(begin / 1e6, 1.01, text, transform=axes.get_xaxis_transform(), va="bottom", fontsize=8, color=MUTED)
-    axes.set_xlabel("million cycles since power-up")
-    axes.set_ylabel("pages")
-    axes.margins(y=0.05)
-    axes.set_ylim(bottom=0)
-    _legend(figure, len(used))
+    figure = Figure(figsize=(9.6, 3.5), layout="constrained")
+    whole, *detail = figure.subplots(1, 2 if marks else 1, squeeze=False, width_ratios=[3, 2] if marks else [1])[0]
+    _stack(whole, points, used, unit=1e6)
+    whole.set_xlim(points[0][0] / 1e6, end / 1e6)
+    whole.set_xlabel("million cycles since power-up")
+    whole.set_ylabel("pages")
+    for axes in detail:
+        first, last = min(mark[0] for mark in marks), max(mark[1] for mark in marks)
+        margin = (last - first) / 12
+        whole.axvspan(first / 1e6, last / 1e6, color=INK, alpha=0.1, linewidth=0)
+        _stack(axes, [(cycle - first, counts) for cycle, counts in points], used, unit=1e3)
+        axes.set_xlim(-margin / 1e3, (last - first + margin) / 1e3)
+        axes.set_xlabel("thousand cycles since the recall")
+        for begin, until, text in marks:
+            axes.axvline((until - first) / 1e3, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+            middle = ((begin + until) / 2 - first) / 1e3
+            axes.text(middle, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color=MUTED)
+    _legend(figure, whole, len(used))
     return _svg(figure)
+
+
+def _stack(axes: Axes, points: Sequence[tuple[int, Mapping[str, int]]], states: Sequence[str], *, unit: float) -> None:
+    times = [cycle / unit for cycle, _ in points]
+    layers = [[counts.get(state, 0) for _, counts in points] for state in states]
+    axes.stackplot(times, layers, labels=states, colors=[STATE_COLOURS[s] for s in states], step="post", linewidth=0)
+    axes.set_ylim(bottom=0)
 
 
 @_styled
@@ -160,7 +181,7 @@ def recall_latency(recalls: Sequence[Mapping[str, Any]]) -> str:
     values = [recall["latency_cycles"] / 1e3 for recall in recalls]
     axes.barh(range(len(values)), values, height=0.55, color="#e07b39")
     for row, value in enumerate(values):
-        axes.text(value, row, f"  {value:,.1f}", va="center", fontweight="bold")
+        _value(axes, value, row, f"{value:,.1f}")
     axes.set_yticks(range(len(values)), [f"{r['pages']} pages by {r['by']}" for r in recalls])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
@@ -175,13 +196,16 @@ def _canvas(*, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _legend(figure: Figure, count: int) -> None:
+def _legend(figure: Figure, axes: Axes, count: int) -> None:
     """Above the plot, flush left, so that it never lies over data."""
-    figure.legend(loc="outside upper left", ncols=max(1, count), handlelength=1, columnspacing=1.4, borderpad=0.1)
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, count)
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1, columnspacing=1.4)
 
 
-def _cycled(colours: Sequence[str], count: int) -> list[str]:
-    return [colours[i % len(colours)] for i in range(count)]
+def _value(axes: Axes, at: float, row: int, text: str) -> None:
+    """A figure to the right of a bar's end."""
+    axes.annotate(text, (at, row), xytext=(5, 0), textcoords="offset points", va="center", fontweight="bold", color=INK)
 
 
 def _svg(figure: Figure) -> str:

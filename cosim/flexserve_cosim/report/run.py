@@ -68,7 +68,7 @@ def run_page(
         parts.append(section("Recall under pressure", text, plots.recall_latency(recalls)))
     if history:
         text = "Pages of the flexible window that are not the operating system's to read, by state."
-        marks = [(r["begin"], r["end"], f"recall by {r['by']}") for r in recalls]
+        marks = [(r["begin"], r["end"], f"by {r['by']}") for r in recalls]
         end = max(e["end"] for e in timelines[run["design"]] if "end" in e)
         parts.append(section("Pages", text, plots.page_states(history, end=end, marks=marks)))
     size, seed, model = run["options"]["array"], run["options"]["seed"], run["model"]
@@ -93,7 +93,10 @@ def _cards(run: Mapping[str, Any]) -> list[Card]:
     ]
     designs, ratios = run["designs"], run["ttft_ratios"]
     if "flexserve" in designs:
-        cards.append((f"{designs['flexserve']['ttft_cycles']:,}", "TTFT, flexserve", "cycles"))
+        flexserve = designs["flexserve"]
+        cards.append((f"{flexserve['ttft_cycles']:,}", "TTFT, flexserve", "cycles"))
+        if flexserve["decode_cycles_per_token"] is not None:
+            cards.append((f"{flexserve['decode_cycles_per_token']:,.0f}", "Decode, flexserve", "cycles per token"))
     cards += [(f"{ratio:.2f}×", f"{name} TTFT", "relative to flexserve") for name, ratio in ratios.items()]
     if run.get("recall", {}).get("recalls"):
         equal = "the answer is the same" if run["recall"]["tokens_equal"] else "the answer CHANGED"
@@ -124,11 +127,11 @@ def _design_table(designs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def busy_share(timeline: Sequence[Mapping[str, Any]], track: str) -> list[tuple[float, float]]:
-    """Share of time covered by spans of ``track`` in equal slices from the first to the last cycle of the timeline."""
+    """Share of time covered by spans of ``track`` in equal slices from the end of boot to the timeline's last cycle."""
     spans = [(e["begin"], e["end"]) for e in timeline if e["track"] == track and "end" in e]
     if not spans:
         return []
-    begin = min(e["begin"] for e in timeline if "end" in e)
+    begin = max((e["end"] for e in timeline if e["track"] == "boot" and "end" in e), default=min(b for b, _ in spans))
     end = max(max(e["end"] for e in timeline if "end" in e), begin + _BINS)
     edges = [begin + (end - begin) * i / _BINS for i in range(_BINS + 1)]
     covered, reached = [0.0] * _BINS, begin

@@ -190,7 +190,7 @@ def test_lending_aborts_the_running_job_and_reports_delegated_only_when_the_npu_
         await ring(machine, JOBS, count)
         await machine.delay(1_500)
         lending = machine.spawn(gate(machine, C.DELEGATE), name="lend")
-        while await machine.read_register(GATE_NORMAL.STATE, by=N) == RecallState.NORMAL:
+        while await machine.read_register(GATE_NORMAL.STATE, by=N) != RecallState.DELEGATED:
             pass
         assert not machine.soc.npu.state.a.any()
         assert await lending.join() is R.OK
@@ -256,3 +256,26 @@ def test_storage_can_not_reach_lent_pages_nor_move_odd_lengths() -> None:
         assert await move(machine, 0, OUTSIDE, 4096, to_flash=False) == 0
 
     run(program)
+
+
+def test_sealed_npu_belongs_to_the_secure_world_for_good() -> None:
+    async def program(machine: FastMachine) -> None:
+        assert await command(machine, C.SEAL, 0, by=S, port=GATE_SECURE.CMD) is R.OK
+        assert await machine.read_register(NPU_SECURE.STATUS, by=S) & 1
+        assert await gate(machine, C.DELEGATE) is R.BAD_STATE
+        assert await gate(machine, C.RECALL) is R.BAD_STATE
+
+    run(program)
+
+
+def test_npu_is_scrubbed_after_a_reset_before_anybody_owns_it() -> None:
+    async def program(machine: FastMachine) -> None:
+        assert machine.soc.npu.state.w.any()
+        assert await machine.read_register(GATE_NORMAL.STATE, by=N) == RecallState.SCRUBBING
+        assert await machine.read_register(NPU_NORMAL.STATUS, by=N) == 0
+        assert await gate(machine, C.DELEGATE) is R.BAD_STATE
+        while await machine.read_register(GATE_NORMAL.STATE, by=N) != RecallState.NORMAL:
+            assert await machine.read_register(NPU_NORMAL.STATUS, by=N) == 0
+        assert not machine.soc.npu.state.w.any()
+
+    run(program, booted=False)

@@ -20,13 +20,16 @@ _S_COMMAND, _S_DELEGATED, _S_RECALL, _S_EXPIRED, _S_CORRUPT = range(5)
 
 
 class NpuGate:
-    """GATE_NORMAL and GATE_SECURE frames. A hand-over goes: block the old frame, drain, scrub, flip, report."""
+    """GATE_NORMAL and GATE_SECURE frames. A hand-over goes: block the old frame, drain, scrub, flip, report.
+
+    While it goes on, and after a reset, STATE reads SCRUBBING.
+    """
 
     def __init__(self, hardware: Hardware, normal: Line, secure: Line, *, npu: Npu) -> None:
         self._hardware, self._npu = hardware, npu
         self._n_irq, self._s_irq = Interrupts(normal, width=2), Interrupts(secure, width=5)
-        self.table = RecallTable(0, 1, GRACE_MIN, timers=1, ticketed=True)
-        self._reported = RecallState.NORMAL
+        self.table = RecallTable(0, 1, GRACE_MIN, timers=1, initial=RecallState.SCRUBBING, ticketed=True)
+        self._reported = RecallState.SCRUBBING
         self._alarm = False
         self._queue: simpy.Store = simpy.Store(hardware.env)
         self._normal = CommandPort(
@@ -40,6 +43,7 @@ class NpuGate:
         self._managers = Value(reset=1, mask=0xFFFF, frozen=self._locked)
         self.normal_frame = Frame(self._normal_registers())
         self.secure_frame = Frame(self._secure_registers())
+        hardware.start(self._boot())
         hardware.start(self._engine())
 
     @property
@@ -86,31 +90,32 @@ class NpuGate:
         self._queue.put(request)
 
     def _engine(self) -> Routine:
-        """Scrub what a reset has left in the NPU; then take commands of both worlds, and the expiry, one by one."""
-        yield from self._npu.scrub()
-        self._npu.give(World.NORMAL)
+        """Take commands of both worlds one after the other. DELEGATE and SEAL end with a clean NPU, RELEASE drained."""
         while True:
-            request: Request | None = yield self._queue.get()
-            if request is None:
-                if self.table.expire(self._hardware.now):
-                    self._s_irq.post(_S_EXPIRED)
-                    yield from self._take_back(None, Outcome(RecallResult.OK))
-                continue
+            request: Request = yield self._queue.get()
             yield self._hardware.env.timeout(2)
             outcome = self._apply(request)
-            if outcome.result is not RecallResult.OK:
-                request.port.finish(outcome)
-            elif request.code == RecallCommand.DELEGATE:
+            if outcome.result is RecallResult.OK:
+                yield from self._carry_out(RecallCommand(request.code))
+            request.port.finish(outcome)
+
+    def _carry_out(self, code: RecallCommand) -> Routine:
+        match code:
+            case RecallCommand.DELEGATE | RecallCommand.SEAL:
+                self._reported = RecallState.SCRUBBING
                 yield from self._npu.drain()
                 yield from self._npu.scrub()
+                if code is RecallCommand.SEAL:
+                    self._npu.give(World.SECURE)
+                else:
+                    self._s_irq.post(_S_DELEGATED)
                 self._report()
-                self._s_irq.post(_S_DELEGATED)
-                request.port.finish(outcome)
-            elif request.code == RecallCommand.RELEASE:
-                yield from self._take_back(request, outcome)
-            else:
+            case RecallCommand.RELEASE:
                 self._report()
-                request.port.finish(outcome)
+                yield from self._npu.drain()
+                self._hardware.start(self._return())
+            case _:
+                self._report()
 
     def _apply(self, request: Request) -> Outcome:
         now = self._hardware.now
@@ -137,20 +142,32 @@ class NpuGate:
                 self._n_irq.post(_N_RETURNED)
         return outcome
 
-    def _due(self) -> None:
-        self._queue.put(None)
+    def _expire(self) -> Routine:
+        """Take the NPU back if its grace period is over now."""
+        if self.table.expire(self._hardware.now):
+            self._s_irq.post(_S_EXPIRED)
+            self._report()
+            yield from self._npu.drain()
+            yield from self._return()
 
-    def _take_back(self, request: Request | None, outcome: Outcome) -> Routine:
-        """SCRUBBING to NORMAL. The RELEASE behind it is reported once the NPU has drained."""
-        self._report()
-        yield from self._npu.drain()
-        if request is not None:
-            request.port.finish(outcome)
+    def _due(self) -> None:
+        self._hardware.start(self._expire())
+
+    def _return(self) -> Routine:
+        """SCRUBBING to NORMAL, for an NPU that is drained."""
         yield from self._npu.scrub()
         self.table.scrubbed(0)
         self._npu.give(World.NORMAL)
         self._report()
         self._n_irq.post(_N_RETURNED)
+
+    def _boot(self) -> Routine:
+        """Scrub what a reset has left in the NPU, and begin in NORMAL."""
+        yield from self._npu.drain()
+        yield from self._npu.scrub()
+        self.table.scrubbed(0)
+        self._npu.give(World.NORMAL)
+        self._report()
 
     def _report(self) -> None:
         """Show the state that is now true."""

@@ -12,7 +12,9 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from .gate import NpuGate
 from .ip import HostedIp
+from .npu.top import FlexNpu
 from .params import SocParams
 from .ports import FlatTop, Port
 from .soc import Soc
@@ -52,6 +54,24 @@ def _filter(params: SocParams) -> wiring.Component:
     )
 
 
+def _npu(params: SocParams) -> wiring.Component:
+    return HostedIp(
+        core=FlexNpu(params=params.npu),
+        frames={"NPU_NORMAL": "frame_n", "NPU_SECURE": "frame_s"},
+        managers={},
+        names={"dma": "master", "phase": "probe_phase"},
+    )
+
+
+def _gate(params: SocParams) -> wiring.Component:
+    return HostedIp(
+        core=NpuGate(grace_min=params.flex.grace_min, grace_max=params.flex.grace_max),
+        frames={"GATE_NORMAL": "frame_n", "GATE_SECURE": "frame_s"},
+        managers={"GATE_NORMAL": "managers"},
+        names={"state": "probe_state"},
+    )
+
+
 def _storage(params: SocParams) -> wiring.Component:
     return HostedIp(
         core=StorageDma(bus=params.npu.bus),
@@ -65,7 +85,13 @@ def _soc(params: SocParams) -> wiring.Component:
     return Soc(params=params)
 
 
-IPS: dict[str, Callable[[SocParams], wiring.Component]] = {"soc": _soc, "filter": _filter, "storage": _storage}
+IPS: dict[str, Callable[[SocParams], wiring.Component]] = {
+    "soc": _soc,
+    "filter": _filter,
+    "npu": _npu,
+    "gate": _gate,
+    "storage": _storage,
+}
 """Designs by name."""
 
 

@@ -8,6 +8,8 @@ from .bus.axi4 import AXI4Signature
 from .bus.axil import AXILiteSignature
 from .bus.identity import Identity
 from .bus.interconnect import Interconnect
+from .gate import NpuGate
+from .npu.top import FlexNpu
 from .params import Nsaid, SocParams
 from .regs.fabric import RegisterFabric, soc_frames
 from .storage import StorageDma
@@ -43,6 +45,10 @@ _PROBE_NAMES = {
 }
 
 
+_GATE_TO_NPU = ("secure", "live_normal", "live_secure", "ticket", "drain", "scrub")
+_NPU_TO_GATE = ("drained", "scrubbed")
+
+
 def _probes(core: wiring.Component) -> dict[str, str]:
     """Names of the core's probes outside and inside."""
     return {_PROBE_NAMES.get(name, name): name for name in core.signature.members if name.startswith("probe_")}
@@ -65,7 +71,7 @@ class Soc(wiring.Component):
         To memory; IDs are the filter's.
     flash_req, flash_rdata, flash_wdata, flash_wdone
         See :class:`.storage.StorageDma`.
-    irq_flex_n, irq_flex_s, irq_tzc, irq_storage : Out(1)
+    irq_flex_n, irq_flex_s, irq_tzc, irq_npu_n, irq_npu_s, irq_gate_n, irq_gate_s, irq_storage : Out(1)
         Level interrupts.
     probe_* : Out
         Signals to watch; nothing depends on them.
@@ -78,6 +84,8 @@ class Soc(wiring.Component):
     def __init__(self, *, params: SocParams):
         self._params = params
         self._filter = FlexFilter(params=params.flex)
+        self._npu = FlexNpu(params=params.npu)
+        self._gate = NpuGate(grace_min=params.flex.grace_min, grace_max=params.flex.grace_max)
         self._storage = StorageDma(bus=params.npu.bus)
         bus = params.npu.bus
         below = self._filter.signature.members["downstream"].signature
@@ -93,6 +101,11 @@ class Soc(wiring.Component):
                 for name in ("flex_n", "flex_s", "npu_n", "npu_s", "gate_n", "gate_s", "tzc", "storage")
             }
             | {outer: self._filter.signature.members[inner] for outer, inner in _probes(self._filter).items()}
+            | {
+                "probe_npu_secure": Out(1),
+                "probe_npu_phase": self._npu.signature.members["phase"],
+                "probe_gate_state": self._gate.signature.members["state"],
+            }
         )
 
     def elaborate(self, platform):
@@ -100,16 +113,19 @@ class Soc(wiring.Component):
         m.submodules.interconnect = interconnect = Interconnect(masters=MASTERS, **_widths(self._params.npu.bus))
         m.submodules.fabric = fabric = RegisterFabric(
             masters=CPUS,
-            frames=soc_frames("TZC", "FLEX_NORMAL", "FLEX_SECURE", "STORAGE"),
+            frames=soc_frames(),
             addr_width=self._params.npu.bus.addr_width,
         )
         m.submodules.filter = flex = self._filter
+        m.submodules.npu = npu = self._npu
+        m.submodules.gate = gate = self._gate
         m.submodules.storage = storage = self._storage
         for name in CPUS:
             connect(m, flipped(getattr(self, name)), getattr(interconnect, name))
             connect(m, flipped(getattr(self, f"axil_{name}")), getattr(fabric, name))
         connect(m, interconnect.o, flex.upstream)
         connect(m, flex.downstream, flipped(self.mem))
+        self._npu_and_gate(m, interconnect, fabric, npu, gate)
         self._storage_device(m, interconnect, fabric, storage)
         for frame in ("tzc", "flex_normal", "flex_secure"):
             connect(m, getattr(fabric, frame), getattr(flex, frame))
@@ -119,6 +135,21 @@ class Soc(wiring.Component):
         ]
         m.d.comb += [getattr(self, outer).eq(getattr(flex, inner)) for outer, inner in _probes(flex).items()]
         return m
+
+    def _npu_and_gate(self, m, interconnect, fabric, npu, gate):
+        connect(m, npu.dma, interconnect.npu)
+        for core, name in ((npu, "npu"), (gate, "gate")):
+            connect(m, getattr(fabric, f"{name}_normal"), core.frame_n)
+            connect(m, getattr(fabric, f"{name}_secure"), core.frame_s)
+            m.d.comb += [getattr(self, f"irq_{name}_{world}").eq(getattr(core, f"irq_{world}")) for world in "ns"]
+        m.d.comb += [getattr(npu, name).eq(getattr(gate, name)) for name in _GATE_TO_NPU]
+        m.d.comb += [getattr(gate, name).eq(getattr(npu, name)) for name in _NPU_TO_GATE]
+        m.d.comb += [
+            fabric.gate_normal_managers.eq(gate.managers),
+            self.probe_npu_secure.eq(gate.secure),
+            self.probe_npu_phase.eq(npu.phase),
+            self.probe_gate_state.eq(gate.state),
+        ]
 
     def _storage_device(self, m, interconnect, fabric, storage):
         connect(m, storage.dma, interconnect.storage)

@@ -152,9 +152,9 @@ class RegisterBlock(wiring.Component):
     Notes
     -----
     Byte strobes count per byte, but a field with ``swmod`` takes a write only when all its bytes are strobed. Writes to
-    read-only fields are ignored, write-only fields read as zero. Addresses without a register answer SLVERR, or zero and
-    OKAY if the map has the property ``reserved_okay``. Fields that hardware and software both write (``hw = rw``) are
-    stored in hardware: the block only passes on ``swmod`` and ``written`` and reads ``value``.
+    read-only fields are ignored, write-only fields read as zero. Addresses without a register answer SLVERR, or zero
+    and OKAY if the map has the property ``reserved_okay``. Fields that hardware and software both write (``hw = rw``)
+    are stored in hardware: the block only passes on ``swmod`` and ``written`` and reads ``value``.
 
     Latency and ordering
     --------------------
@@ -254,20 +254,24 @@ class RegisterBlock(wiring.Component):
                 self._write(m, field, getattr(ports, field.name), write)
 
     def _write(self, m, field, port, write):
-        bus, bits = self.bus, slice(field.lsb, field.lsb + field.width)
-        data = bus.wdata[bits]
-        mask = Cat(strobe.replicate(8) for strobe in bus.strb)[bits]
+        bus = self.bus
+        data = bus.wdata[field.lsb : field.lsb + field.width]
         take = write & ~port.swwel if field.swwel else write
         if field.swmod:
             take = take & ((bus.strb & field.lanes) == field.lanes)
             m.d.comb += [port.swmod.eq(take), port.written.eq(data)]
         if not field.stored:
             return
-        if field.onwrite is OnWriteType.woset:
-            new = port.value | (data & mask)
-        elif field.onwrite is OnWriteType.woclr:
-            new = port.value & ~(data & mask)
-        else:
-            new = (port.value & ~mask) | (data & mask)
+        # One condition around all of it: a register that is not written costs a simulator next to nothing.
         with m.If(take):
-            m.d.sync += port.value.eq(new)
+            for lane in range(4):
+                if not field.lanes >> lane & 1:
+                    continue
+                part = slice(max(8 * lane - field.lsb, 0), min(8 * lane + 8 - field.lsb, field.width))
+                old, new = port.value[part], data[part]
+                if field.onwrite is OnWriteType.woset:
+                    new = old | new
+                elif field.onwrite is OnWriteType.woclr:
+                    new = old & ~new
+                with m.If(bus.strb[lane]):
+                    m.d.sync += old.eq(new)

@@ -11,6 +11,7 @@ from flexserve_hw.bus.identity import Identity
 from flexserve_hw.regs.block import RegisterBlock
 from flexserve_hw.regs.fabric import RegisterFabric, soc_frames
 from flexserve_hw.regs.source import elaborate
+from tests.hw.axil import read, write
 
 OKAY, SLVERR, DECERR = 0, 2, 3
 MASTERS = {"cpu_n": Identity(nsaid=0), "cpu_s": Identity(nsaid=0, may_be_secure=True), "hostile": Identity(nsaid=3)}
@@ -36,31 +37,6 @@ def make_bench(*names):
         bench.module.submodules[frame.port] = block
         wiring.connect(bench.module, getattr(fabric, frame.port), block.bus)
     return bench
-
-
-async def write(ctx, port, addr, value, *, nonsecure=0, strb=0xF):
-    ctx.set(port.aw.payload, {"addr": addr, "prot": {"nonsecure": nonsecure}})
-    ctx.set(port.w.payload, {"data": value, "strb": strb})
-    ctx.set(port.aw.valid, 1)
-    ctx.set(port.w.valid, 1)
-    await ctx.tick().until(port.aw.ready & port.w.ready)
-    ctx.set(port.aw.valid, 0)
-    ctx.set(port.w.valid, 0)
-    ctx.set(port.b.ready, 1)
-    (payload,) = await ctx.tick().sample(port.b.payload).until(port.b.valid)
-    ctx.set(port.b.ready, 0)
-    return payload.resp.value
-
-
-async def read(ctx, port, addr, *, nonsecure=0):
-    ctx.set(port.ar.payload, {"addr": addr, "prot": {"nonsecure": nonsecure}})
-    ctx.set(port.ar.valid, 1)
-    await ctx.tick().until(port.ar.ready)
-    ctx.set(port.ar.valid, 0)
-    ctx.set(port.r.ready, 1)
-    (payload,) = await ctx.tick().sample(port.r.payload).until(port.r.valid)
-    ctx.set(port.r.ready, 0)
-    return payload.data, payload.resp.value
 
 
 def run(bench, *testbenches):

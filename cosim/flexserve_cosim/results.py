@@ -122,7 +122,7 @@ def attack_summary(attacks: Sequence[Message], controls: Sequence[Message], *, a
                 **{key: by_name[attack["name"]][key] for key in ("outcome", "evidence", "cycles")},
             },
         }
-        for attack in attacks
+        for attack in sorted(attacks, key=lambda attack: str(attack["property"]))
     ]
     return {
         **about,

@@ -19,6 +19,7 @@ from ..report.attacks import attacks_page
 from ..results import attack_summary
 from ..sessions import Job, run_jobs
 from ..tables import attack_table
+from ..toolchain import find_toolchain
 from ..views import view
 from .common import on_rtl, soc_params
 
@@ -47,6 +48,7 @@ def attack(options: AttackOptions, console: Console) -> bool:
     if not 1 <= options.seed < 1 << 31:
         raise UserError(f"The seed must be from 1 to {(1 << 31) - 1}, not {options.seed}.")
     params = soc_params(options.array)
+    find_toolchain()
     with pending(options.json, options.report) as (json, report):
         done = dict.fromkeys(CONTROLS.values(), 0)
         with view(console) as watcher:

@@ -23,7 +23,7 @@ from ..report.run import require_plots, run_page
 from ..results import REFERENCE, Clock, run_summary
 from ..sessions import Job, Simulate, run_jobs
 from ..tables import design_table, phase_table, recall_lines
-from ..toolchain import wave_format
+from ..toolchain import find_toolchain, wave_format
 from ..trace import chrome_trace
 from ..views import View, view
 from .common import CLOCK_HZ, on_rtl, soc_params
@@ -81,6 +81,7 @@ def run(options: RunOptions, console: Console) -> None:
     waves = _wave_name(options.waves)
     with pending(options.json, options.trace, options.report, waves) as (json, trace, report, wave):
         plans = {name: check(options.argument(name, pressure=options.pressure)) for name in designs}
+        find_toolchain()
         shown = REFERENCE if REFERENCE in designs else designs[0]
         with ExitStack() as stack:
             watcher = stack.enter_context(view(console, prompt=options.prompt))

@@ -15,6 +15,7 @@ from flexserve_sw.errors import UserError
 from ..build import build, emitted
 from ..outputs import directory, pending
 from ..sessions import Job, run_jobs
+from ..toolchain import find_toolchain
 from ..views import view
 from ..wave import code_files, code_text, layout
 from .common import on_rtl, soc_params
@@ -37,6 +38,7 @@ def wave(output: Path, pressure: int, array: int, seed: int, console: Console) -
         "array": array, "seed": seed, "timeline": False,
     }  # fmt: skip
     plan = check(argument)
+    find_toolchain()
     with view(console, prompt=PROMPT) as watcher:
         recording = build("soc", params, waves=True, progress=watcher.note)
         dump = home / f"flexserve.{recording.waves}"

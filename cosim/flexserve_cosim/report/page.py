@@ -37,6 +37,7 @@ table { border-collapse:collapse; width:100%; font-size:14px; font-variant-numer
 th { text-align:left; font-weight:600; color:var(--muted); font-size:12.5px; vertical-align:bottom }
 th,td { padding:7px 10px; border-bottom:1px solid var(--line) }
 tr:last-child td { border-bottom:0 }
+td:first-child, td:nth-child(2) { white-space:nowrap }
 td.n, th.n { text-align:right; white-space:nowrap }
 td.good { color:var(--good); font-weight:600 } td.bad { color:var(--bad); font-weight:600 }
 footer { margin-top:20px; color:var(--muted); font-size:13px }

@@ -67,7 +67,7 @@ async def run(
             break
         if limit is not None and machine.now >= limit:
             why = f"The job did not end within {limit} cycles"
-            raise kernel.lost() or MachineDied(f"{why}; waiting: {kernel.waiting()}")
+            raise kernel.lost() or MachineDied(f"{why}; waiting: {kernel.waiting()}; for {machine.under_way()}")
         if machine.idle():
             raise kernel.lost() or MachineDied(f"The job cannot end: nothing is under way; waiting: {kernel.waiting()}")
         await wake.value_change

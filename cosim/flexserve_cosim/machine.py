@@ -234,6 +234,12 @@ class RtlMachine:
         """Whether nothing is under way that could wake a task: every waiter would wait for ever."""
         return not self._pending and not self._delays and not self._lines
 
+    def under_way(self) -> str:
+        """What hardware or time still owes to tasks, for a report of why a job does not go on."""
+        accesses = sorted({f"{access.address:#x}" for access in self._pending.values()})
+        lines = [line.value for line in self._lines]
+        return f"accesses to [{', '.join(accesses)}], interrupts [{', '.join(lines)}], {len(self._delays)} delays"
+
     async def _post(self, address: int, token: int, buffer: Any = None) -> _Pending:
         access = self._pending[token] = _Pending(Latch(self._kernel), address, buffer)
         await access.done.wait()

@@ -21,6 +21,8 @@ from .storage import StorageDriver, StorageError
 __all__ = ["NormalOs"]
 
 _BY = Initiator.NORMAL_CPU
+_NPU_POLL = 100
+"""Cycles between two looks at the NPU gate."""
 _CLUSTER = 16
 """Pages that the other program's memory comes in.
 
@@ -97,7 +99,7 @@ class NormalOs:
                 case Request.FLASH_WRITE, (offset, address, length):
                     await self.storage.write(offset, address, length)
                 case Request.LEND_NPU, ():
-                    await self.gate.command(RecallCommand.DELEGATE, 0, 1)
+                    await self._lend_npu()
                 case _:
                     return (Status.NOT_SUPPORTED, 0)
         except OutOfMemory:
@@ -153,17 +155,28 @@ class NormalOs:
         await self._machine.store(self.layout.shared.address + slot * SLOT_BYTES, words, by=_BY)
         return (Status.OK, len(extents))
 
+    async def _lend_npu(self) -> None:
+        """Lend the NPU, once it is back if it is on its way."""
+        while await self.npu_state() in (RecallState.RECALLING, RecallState.SCRUBBING):
+            await self._machine.delay(_NPU_POLL)
+        await self.gate.command(RecallCommand.DELEGATE, 0, 1)
+
     def lent_extents(self) -> list[Extent]:
         """Runs of pages that are lent now."""
         return extents_of(sorted(self.flexmem.lent))
 
     async def recall_npu(self) -> int:
-        """Take the NPU back; return the cycles it took."""
+        """Take the NPU back; return the cycles it took.
+
+        The gate's note that the NPU came back is waited for, not its state: it may be lent again at once.
+        """
         begin = self._machine.now
+        returned = GateNormal.IRQ_STATUS__RETURNED
         with self._timeline.span("recall", "recall NPU"):
+            await self._machine.write_register(GATE_NORMAL.IRQ_STATUS, returned.put(1), by=_BY)
             await self.gate.command(RecallCommand.RECALL, 0, 1)
-            while await self.npu_state() is not RecallState.NORMAL:
-                await self._machine.delay(100)
+            while not returned.get(await self._machine.read_register(GATE_NORMAL.IRQ_STATUS, by=_BY)):
+                await self._machine.delay(_NPU_POLL)
         return self._machine.now - begin
 
     async def npu_state(self) -> RecallState:

@@ -246,6 +246,7 @@ class Serving:
             clock=self.clock,
             track=self.track,
             products=self._products,
+            scratch=[segment for segment in (descriptors, work) if segment is not None],
             reference=ImageTensors(self._model),
         )
         for segment in weights:

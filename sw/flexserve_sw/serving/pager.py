@@ -19,7 +19,7 @@ from .space import Space
 from .storage import BounceBuffers, Storage
 from .swap import SwapArea
 
-__all__ = ["OutOfPages", "Pager", "PagerStatistics"]
+__all__ = ["OutOfPages", "Pager", "PagesTaken", "PagerStatistics"]
 
 Place = tuple[PagedSegment, int]
 """A page of a segment."""
@@ -27,6 +27,10 @@ Place = tuple[PagedSegment, int]
 
 class OutOfPages(Exception):
     """The OS gives no pages and nothing that could be given up is left."""
+
+
+class PagesTaken(Exception):
+    """The OS let a grace period run out, or gave too short a one, and contents are gone."""
 
 
 @dataclass
@@ -141,6 +145,8 @@ class Pager:
 
         Raises :class:`OutOfPages`; :class:`TamperedPage` if flash holds something else than what was put there.
         """
+        if segment.lost:
+            raise PagesTaken(f"The OS took pages of {segment.name} before they could be saved")
         segment.used_at = self.side.machine.now
         missing = self.missing(segment, pages)
         if not missing:
@@ -237,6 +243,20 @@ class Pager:
         self.space.map(virtual, target)
         self.statistics.moved += 1
         await self.source.release([old])
+
+    async def reconcile(self) -> int:
+        """Notice frames that the OS took after a grace period had run out; return how many.
+
+        Weights are in flash and working memory is written anew for every job; keys and values are lost.
+        """
+        places = {self.space.frame(segment.first + page): (segment, page) for segment, page in self.resident()}
+        gone = await self.source.taken([frame for frame in places if frame is not None])
+        for frame in gone:
+            segment, page = places[frame]
+            self.space.unmap(segment.first + page)
+            segment.lost |= segment.kind is Kind.KV
+            self.statistics.dropped += segment.kind is Kind.WEIGHTS
+        return len(gone)
 
     async def drop_all(self) -> None:
         """Give everything back: the model is no longer needed."""

@@ -7,12 +7,13 @@ from typing import Protocol
 
 from ..census import PageCensus
 from ..drivers.command import CommandRefused
+from ..machine import Initiator
 from ..monitor.layout import Extent, extents_of, pages_of
 from ..monitor.monitor import Monitor, Refused
 from ..monitor.smc import Request
 from ..normal.buddy import OutOfMemory
 from ..normal.system import NormalOs
-from ..regs import RecallCommand, RecallResult
+from ..regs import FLEX_SECURE, FlexmemSecure, RecallCommand, RecallResult, RecallState
 from ..sync import Mutex
 from ..timeline import Timeline
 
@@ -34,6 +35,9 @@ class PageSource(Protocol):
 
     async def release(self, frames: Sequence[int]) -> None:
         """Give pages back. What they hold is gone."""
+
+    async def taken(self, frames: Sequence[int]) -> list[int]:
+        """Those of the frames that are no longer ours."""
 
 
 class FlexPages:
@@ -84,6 +88,17 @@ class FlexPages:
                     self._census.released(range(first, outcome.offender))
                 first = outcome.offender + 1
 
+    async def taken(self, frames: Sequence[int]) -> list[int]:
+        """Ask hardware about each frame."""
+        machine, by = self._monitor.machine, Initiator.SECURE_CPU
+        gone = []
+        for frame in frames:
+            await machine.write_register(FLEX_SECURE.QUERY_PAGE, frame, by=by)
+            word = await machine.read_register(FLEX_SECURE.QUERY_STATE, by=by)
+            if RecallState(FlexmemSecure.QUERY_STATE__STATE.get(word)) not in (RecallState.FLEX, RecallState.RECALLING):
+                gone.append(frame)
+        return gone
+
 
 class CmaPages:
     """Pages of the contiguous area that the monitor makes secure as they are needed, and all gives back at the end."""
@@ -117,6 +132,10 @@ class CmaPages:
             raise ValueError(f"Pages to give back must be the last of the region, not {sorted(frames)!r}")
         await self._monitor.request(Request.SHRINK_REGION, freed.first, freed.count)
 
+    async def taken(self, frames: Sequence[int]) -> list[int]:
+        """The OS can't take secure memory."""
+        return []
+
 
 class OrdinaryPages:
     """Pages of a normal-world process: no protection from the OS, and no cost but the OS's own."""
@@ -136,3 +155,7 @@ class OrdinaryPages:
         """Free."""
         for extent in extents_of(sorted(frames)):
             self._os.window.give(extent)
+
+    async def taken(self, frames: Sequence[int]) -> list[int]:
+        """A process is told before it loses memory."""
+        return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..machine import Initiator, Interrupt, Machine, World
+from ..machine import BusFault, Initiator, Interrupt, Machine, World
 from ..monitor.monitor import Monitor
 from ..regs import FLEX_SECURE, GATE_SECURE, FlexmemSecure, GateSecure
 from ..timeline import Timeline
@@ -63,7 +63,16 @@ class RecallHandler:
             await segment.loaded.wait()
         async with self._pager.lock:
             with self._timeline.span("serve recall", "by range", pages=len(frames)) as detail:
-                detail["given"] = await self._pager.surrender_frames(frames)
+                detail["given"] = await self._surrender(frames)
+
+    async def _surrender(self, frames: set[int]) -> int:
+        """Give frames back; those whose grace period ends meanwhile fault and are the OS's already."""
+        while True:
+            try:
+                return await self._pager.surrender_frames(frames)
+            except BusFault:
+                if not await self._pager.reconcile():
+                    raise
 
     async def _give_back_size(self) -> None:
         while owed := await self._machine.read_register(FLEX_SECURE.SIZE_OWED, by=_BY):

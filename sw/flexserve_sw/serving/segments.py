@@ -15,7 +15,7 @@ class Kind(Enum):
     """How a page's contents survive losing the page."""
 
     WORK = "work"
-    """They don't: such a page can only move to another frame."""
+    """They need not: working memory is written anew for every job. In use, a page moves to another frame."""
     KV = "kv"
     """Encrypted in the swap area."""
     WEIGHTS = "weights"
@@ -27,7 +27,8 @@ class PagedSegment:
     """A run of pages of the model's address space.
 
     ``loaded`` is set when the first loading is over. ``slots`` are the swap slots of pages that are swapped out,
-    ``used_at`` the cycle of the last use, ``failure`` what the first loading ended with if it failed. Pages are counted
+    ``used_at`` the cycle of the last use, ``failure`` what the first loading ended with if it failed. ``lost``: the OS took
+    a page whose contents were nowhere else. Pages are counted
     from 0 within the segment.
     """
 
@@ -40,6 +41,7 @@ class PagedSegment:
     slots: dict[int, int] = field(default_factory=dict)
     used_at: int = 0
     failure: BaseException | None = None
+    lost: bool = False
 
     @property
     def address(self) -> int:

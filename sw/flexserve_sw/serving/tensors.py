@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from ..drivers.npu import NpuJobFailed
 from ..llm.arithmetic import Float, Int8, Int32
 from ..llm.config import ModelConfig
 from ..llm.image import ImageTensors, Tensor
-from ..machine import BEAT_BYTES, PAGE_BYTES
+from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault
 from ..timeline import Span, Timeline
 from .pager import Pager
 from .segments import Kind, PagedSegment
 from .side import CpuClock
 
 __all__ = ["ComputeTrack", "PagedCache", "PagedTensors", "Products"]
+
+T = TypeVar("T")
 
 
 class Products(Protocol):
@@ -65,7 +68,9 @@ class _Paged:
         self._pager, self._clock, self._track = pager, clock, track
 
     @asynccontextmanager
-    async def _using(self, segment: PagedSegment, pages: range | None = None) -> AsyncIterator[None]:
+    async def _using(
+        self, segment: PagedSegment, pages: range | None, scratch: Sequence[PagedSegment]
+    ) -> AsyncIterator[None]:
         await self._clock.settle()
         machine = self._pager.side.machine
         waiting = not segment.loaded.is_set() or bool(self._pager.missing(segment, pages)) or self._pager.lock.held
@@ -76,23 +81,51 @@ class _Paged:
         if segment.failure is not None:
             raise segment.failure
         async with self._pager.lock:
+            # Scratch first: what it takes must not come from what is ensured after it.
+            for other in scratch:
+                await self._pager.ensure(other)
             await self._pager.ensure(segment, pages)
             if resume:
                 self._track.start(self._track.name, machine.now)
             yield
 
+    async def _attempt(
+        self,
+        segment: PagedSegment,
+        use: Callable[[], Awaitable[T]],
+        *,
+        pages: range | None = None,
+        scratch: Sequence[PagedSegment] = (),
+    ) -> T:
+        """Use a segment; once more if the OS took a page of it from under us, which shows as a fault and never as data."""
+        for last in (False, True):
+            async with self._using(segment, pages, scratch):
+                try:
+                    return await use()
+                except (BusFault, NpuJobFailed):
+                    if not await self._pager.reconcile() or last:
+                        raise
+        raise AssertionError("The second attempt returns or raises")
+
 
 class PagedTensors(_Paged):
     """Quantised tensors by name. Every product is compared with the reference.
 
-    ``compared`` and ``wrong`` count int32 values.
+    ``scratch`` are the segments that products work in; ``compared`` and ``wrong`` count int32 values.
     """
 
     def __init__(
-        self, *, pager: Pager, clock: CpuClock, track: ComputeTrack, products: Products, reference: ImageTensors
+        self,
+        *,
+        pager: Pager,
+        clock: CpuClock,
+        track: ComputeTrack,
+        products: Products,
+        scratch: Sequence[PagedSegment],
+        reference: ImageTensors,
     ) -> None:
         super().__init__(pager, clock, track)
-        self._products, self._reference = products, reference
+        self._products, self._scratch, self._reference = products, scratch, reference
         self._where: dict[str, tuple[PagedSegment, Tensor]] = {}
         self.compared = 0
         self.wrong = 0
@@ -107,23 +140,26 @@ class PagedTensors(_Paged):
     async def rows(self, name: str, indices: Sequence[int]) -> Int8:
         """Rows of an int8 table."""
         segment, tensor = self._where[name]
-        async with self._using(segment):
-            at = segment.address + tensor.offset
-            rows = [await self._pager.space.load(at + i * tensor.row_bytes, tensor.row_bytes) for i in indices]
-        return np.stack([tensor.row(raw) for raw in rows])
+        at = segment.address + tensor.offset
+
+        async def read() -> list[bytes]:
+            return [await self._pager.space.load(at + i * tensor.row_bytes, tensor.row_bytes) for i in indices]
+
+        return np.stack([tensor.row(raw) for raw in await self._attempt(segment, read)])
 
     async def vector(self, name: str) -> Float:
         """A float32 vector."""
         segment, tensor = self._where[name]
-        async with self._using(segment):
-            length = -(-tensor.size // BEAT_BYTES) * BEAT_BYTES
-            return tensor.vector(await self._pager.space.load(segment.address + tensor.offset, length))
+        length = -(-tensor.size // BEAT_BYTES) * BEAT_BYTES
+        return tensor.vector(
+            await self._attempt(segment, lambda: self._pager.space.load(segment.address + tensor.offset, length))
+        )
 
     async def product(self, name: str, x: Int8) -> Int32:
         """Exact int32 product."""
         segment, tensor = self._where[name]
-        async with self._using(segment):
-            sums = await self._products.product(name, tensor, segment.address + tensor.offset, x)
+        at = segment.address + tensor.offset
+        sums = await self._attempt(segment, lambda: self._products.product(name, tensor, at, x), scratch=self._scratch)
         self.compared += sums.size
         self.wrong += int((sums != self._reference.multiply(name, x)).sum())
         return sums
@@ -157,14 +193,20 @@ class PagedCache(_Paged):
         rows = np.zeros((len(keys), 2, half), "<f4")
         rows[:, 0, : self._config.kv_dim] = keys
         rows[:, 1, : self._config.kv_dim] = values
-        async with self._using(segment, self._pages(start, start + len(keys))):
-            await self._pager.space.store(segment.address + start * self.row_bytes(self._config), rows.tobytes())
-            self._used[layer] = start + len(keys)
+        at = segment.address + start * self.row_bytes(self._config)
+        await self._attempt(
+            segment,
+            lambda: self._pager.space.store(at, rows.tobytes()),
+            pages=self._pages(start, start + len(keys)),
+        )
+        self._used[layer] = start + len(keys)
 
     async def view(self, layer: int) -> tuple[Float, Float]:
         """All rows so far."""
         segment, used = self.segments[layer], self._used[layer]
-        async with self._using(segment, self._pages(0, used)):
-            raw = await self._pager.space.load(segment.address, used * self.row_bytes(self._config))
+        length = used * self.row_bytes(self._config)
+        raw = await self._attempt(
+            segment, lambda: self._pager.space.load(segment.address, length), pages=self._pages(0, used)
+        )
         rows = np.frombuffer(raw, "<f4").reshape(used, 2, -1)[:, :, : self._config.kv_dim].astype(np.float32)
         return np.ascontiguousarray(rows[:, 0]), np.ascontiguousarray(rows[:, 1])

@@ -60,8 +60,9 @@ regs: $(STAMP) ## write sw/flexserve_sw/regs.py anew from the SystemRDL sources
 	$(BIN)/python -c "from pathlib import Path; from flexserve_hw.regs.python_export import render; \
 		Path('sw/flexserve_sw/regs.py').write_text(render())"
 
-docs: $(STAMP) ## renew the testplan in docs/, write the HTML register reference and the C header to build/docs/
+docs: $(STAMP) ## renew the generated pages of docs/, write the HTML register reference and the C header to build/docs/
 	$(BIN)/python docs/testplan/render.py
+	$(BIN)/python docs/render_registers.py
 	$(BIN)/python -c "from pathlib import Path; from flexserve_hw.regs import reference; \
 		Path('$(BUILD)/docs').mkdir(parents=True, exist_ok=True); \
 		reference.write_html(Path('$(BUILD)/docs/registers')); \

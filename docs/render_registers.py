@@ -11,10 +11,10 @@ PAGE = Path(__file__).parent / "registers.md"
 
 _INTRO = """# Register reference
 
-Generated from the SystemRDL sources in `hw/flexserve_hw/regs/` by `make docs`, which also writes an HTML version with
-search and a C header to `build/docs/`. All registers have 32 bits. An access to an unassigned offset answers SLVERR, but in
-the region control frame, where it reads as zero as in a TZC-400. Fields without a reset value are driven by hardware. How
-the frames are used is in the [programmer's guide](programmers_guide.md).
+Generated from the SystemRDL sources in `hw/flexserve_hw/regs/` by `make docs`, which also writes an HTML version
+with search and a C header to `build/docs/`. All registers have 32 bits. An access to an unassigned offset answers
+SLVERR, but in the region control frame, where it reads as zero as in a TZC-400. Fields without a reset value are driven
+by hardware. How the frames are used is in the [programmer's guide](programmers_guide.md).
 """
 
 

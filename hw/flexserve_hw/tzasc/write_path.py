@@ -37,9 +37,9 @@ class WritePath(wiring.Component):
     can shift beats into another burst. Beats of a denied burst are swallowed, and the answer follows the last of
     them. Writes of one ID are answered in order, as reads are.
 
-    A scrub burst goes downstream when no upstream address is ready to, or, under load, after upstream bursts of
-    ``(scrub_share - 1) * SCRUB_BEATS`` beats. At most two scrub bursts are ahead of their data, so an
-    upstream burst waits for at most twice :data:`SCRUB_BEATS` beats of them.
+    A scrub burst goes downstream when the write channel is idle or about to be, or, under load, after upstream bursts
+    of ``(scrub_share - 1) * SCRUB_BEATS`` beats. At most two scrub bursts are ahead of their data, so an upstream
+    burst waits for at most twice :data:`SCRUB_BEATS` beats of them.
 
     Parameters
     ----------
@@ -132,14 +132,16 @@ class WritePath(wiring.Component):
     def _addresses(self, m, ours, source):
         """Join upstream and scrub addresses; return the strobe to raise when a scrub burst has sent its beats."""
         params = self._params
-        held, held_scrub, scrub = Signal(), Signal(), Signal()
+        held, held_scrub, scrub, idle = Signal(), Signal(), Signal(), Signal()
         due = (params.scrub_share - 1) * SCRUB_BEATS
         owed = Signal(range(due + 256))
         ahead = Signal(range(_SCRUB_AHEAD + 1))
         scrub_done = Signal()
         ready = self.scrub_aw.valid & (ahead != _SCRUB_AHEAD)
         m.d.comb += [
-            scrub.eq(Mux(held, held_scrub, ready & (~ours.valid | (owed >= due)))),
+            # Idle: no upstream address is ready to go, and at most one upstream burst has its beats still to come.
+            idle.eq(~ours.valid & (source.level <= ahead + 1)),
+            scrub.eq(Mux(held, held_scrub, ready & (idle | (owed >= due)))),
             self.down_aw.valid.eq(source.w_rdy & Mux(scrub, self.scrub_aw.valid, ours.valid)),
             ours.ready.eq(source.w_rdy & self.down_aw.ready & ~scrub),
             self.scrub_aw.ready.eq(source.w_rdy & self.down_aw.ready & scrub),

@@ -93,7 +93,7 @@ class Memory:
         self.reads, self.beats, self.answers = deque(), deque(), []
         self.write_addresses = deque()
         self.write_beats = 0
-        self.hold_reads = self.hold_answers = self.hold_addresses = False
+        self.hold_reads = self.hold_answers = self.hold_addresses = self.hold_scrub_answers = False
         self.fail_scrubs = 0
         self.scrub_addresses = []
         self.busy_writes = 0
@@ -178,6 +178,8 @@ class Bench:
         self.events = []
         self.expiries = 0
         self.results = []
+        self.windowless = False
+        self.corrupt = None
         self.scrubbed = []
         self.quiet_pages = set()
         self.r_ready = self.b_ready = True
@@ -342,7 +344,7 @@ class Bench:
         if not self.legal(burst) or not self.region_allows(burst):
             return False
         if self.enabled and WINDOW_PFN <= burst.pfn < WINDOW_PFN + self.pages:
-            state = self.shadow.get(burst.pfn)
+            state = S.CORRUPT if burst.pfn == self.corrupt else self.shadow.get(burst.pfn)
             return state is not None and len(self.shadow) == self.pages and burst.world in ACCESS[state]
         return True
 

@@ -2,6 +2,7 @@
 
 from flexserve_hw.bus.axi4 import Resp
 from flexserve_sw.machine import World
+from flexserve_sw.recall import Outcome
 from flexserve_sw.regs import RecallCommand, RecallResult, RecallState
 
 PAGE = 4096
@@ -88,6 +89,8 @@ async def clockwork(bench, ctx):
                 )
         if b.item is None and not memory.hold_answers and not memory.stalled():
             ripe = [entry for entry in memory.answers if entry[0] <= bench.cycle]
+            if memory.hold_scrub_answers:
+                ripe = [entry for entry in ripe if not entry[1] >> bench.params.bus.id_width]
             heads = [e for n, e in enumerate(ripe) if all(x[1] != e[1] for x in ripe[:n])]
             if heads:
                 entry = memory.random.choice(heads) if memory.stall else heads[0]
@@ -302,7 +305,10 @@ def _decision(bench, decision):
     world = World.SECURE if decision.frame else World.NORMAL
     # The grace period starts when the check is over; the golden model learns of it when all is applied.
     walk = bench.pages // bench.params.group + 2
-    outcome = bench.golden.command(code, first, count, by=world, now=bench.cycle - walk)
+    if bench.windowless:
+        outcome = Outcome(RecallResult.OUT_OF_WINDOW, first)
+    else:
+        outcome = bench.golden.command(code, first, count, by=world, now=bench.cycle - walk)
     assert outcome.result == RecallResult(decision.result.value), (
         f"{RecallCommand(code).name} {first:#x}+{count} gives {decision.result}, not {outcome} (seed {bench.seed})"
     )

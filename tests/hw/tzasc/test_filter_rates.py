@@ -1,0 +1,105 @@
+"""What the filter costs: latency, throughput, command and scrub rates, in cycles."""
+
+import pytest
+
+from flexserve_sw.regs import FLEX_NORMAL
+from tests.hw.tzasc.bench import NORMAL, PAGE, SECURE, WINDOW_PFN, C, R, S, make_filter_bench, small
+
+P = WINDOW_PFN
+LATENCY = 4
+
+
+def test_reads_and_writes_get_at_most_two_cycles_of_latency():
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        read = bench.read(P * PAGE)
+        await bench.done(ctx, read)
+        write = bench.write(P * PAGE)
+        await bench.done(ctx, write)
+        # The memory alone: address in cycle 0, first beat or answer offered LATENCY cycles after the last handshake.
+        assert read.answered - read.accepted - LATENCY == 1
+        assert write.answered - write.accepted - LATENCY == 2
+
+    make_filter_bench(latency=LATENCY).run(scenario)
+
+
+def test_single_beats_of_mixed_ids_and_worlds_flow_one_per_cycle():
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        await bench.lend(ctx, P, 4)
+        reads = [bench.read((P + n % 8) * PAGE, SECURE if n % 8 < 4 else NORMAL, id=n % 8) for n in range(60)]
+        writes = [bench.write((P + n % 8) * PAGE, SECURE if n % 8 < 4 else NORMAL, id=n % 8) for n in range(60)]
+        await bench.done(ctx, *reads, *writes)
+        for bursts in (reads, writes):
+            assert all(b.allowed for b in bursts)
+            assert bursts[-1].accepted - bursts[0].accepted == len(bursts) - 1
+            assert bursts[-1].answered - bursts[0].answered == len(bursts) - 1
+
+    make_filter_bench(latency=LATENCY).run(scenario)
+
+
+def test_bursts_follow_each_other_without_a_gap_while_commands_and_expiries_run():
+    async def scenario(bench, ctx):
+        await bench.boot(ctx, grace=50)
+        await bench.lend(ctx, P, 4)
+        reads = [bench.read((P + 8 + n % 4) * PAGE, id=n % 8, beats=4) for n in range(80)]
+        await bench.command(ctx, NORMAL, C.RECALL, P, 4)
+        await bench.command(ctx, NORMAL, C.DELEGATE, P + 4, 4)
+        await bench.command(ctx, SECURE, C.ACCEPT, P + 4, 4)
+        await bench.done(ctx, *reads)
+        assert bench.expiries
+        assert reads[-1].answered - reads[0].answered == 4 * (len(reads) - 1)
+
+    make_filter_bench(latency=LATENCY).run(scenario)
+
+
+def test_idle_bus_is_scrubbed_at_95_percent_of_its_bandwidth():
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        await bench.lend(ctx, P, 12)
+        await bench.command(ctx, SECURE, C.RELEASE, P, 12)
+        await bench.until(ctx, lambda: len(bench.memory.scrub_addresses) > 2 * (12 + 2), "the start")
+        start, beats = bench.cycle, bench.memory.busy_writes
+        await bench.until(ctx, lambda: bench.state(P + 8) is S.NORMAL, "the scrub")
+        share = (bench.memory.busy_writes - beats) / (bench.cycle - start)
+        assert share >= 0.95, share
+
+    make_filter_bench(params=small(freed_depth=16), latency=8).run(scenario)
+
+
+@pytest.mark.parametrize("beats", [1, 8])
+def test_scrubber_keeps_its_share_under_full_load_and_no_more(beats):
+    """SEC-07: writers that never pause cannot keep a page from coming back."""
+
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        await bench.lend(ctx, P, 4)
+        before = len(bench.memory.scrub_addresses)
+        for n in range(800 // beats):
+            bench.write((P + 8) * PAGE, id=n % 8, beats=beats)
+        await bench.command(ctx, SECURE, C.RELEASE, P, 4)
+        await bench.until(ctx, lambda: bench.state(P + 3) is S.NORMAL, "the scrub")
+        assert bench.w, "the load ended before the scrub"
+        cycles = [cycle for cycle, _ in bench.memory.scrub_addresses[before:]]
+        share = 16 * (len(cycles) - 1) / (cycles[-1] - cycles[0])
+        assert 0.9 / 4 <= share <= 1.1 / 4, share
+
+    make_filter_bench(params=small(scrub_share=4)).run(scenario)
+
+
+def test_commands_check_and_apply_a_group_of_pages_per_cycle():
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        for count in (4, 12):
+            await bench.start(ctx, NORMAL, C.DELEGATE, P, count)
+            start = bench.cycle
+            await bench.until(ctx, lambda: bench.decided[0], "the decision")
+            spent[count] = bench.decided[0][0] - start
+            assert (await bench.finished(ctx, NORMAL))[0] is R.OK
+            assert (await bench.command(ctx, NORMAL, C.CANCEL, P, count))[0] is R.OK
+        assert await bench.peek(ctx, FLEX_NORMAL.LENT) == 0
+
+    spent = {}
+    make_filter_bench().run(scenario)
+    assert spent[12] - spent[4] == 2 * (12 - 4) // 4
+    assert spent[4] <= 8

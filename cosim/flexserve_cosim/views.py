@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,6 +31,9 @@ class View(Protocol):
 
     def token(self, text: str) -> None:
         """The answer grew by ``text``."""
+
+    def answered(self) -> None:
+        """The answer is complete."""
 
     def ended(self, session: str, cycles: int, seconds: float) -> None:
         """``session`` is over."""
@@ -77,6 +79,9 @@ class LiveView:
         """Lengthen the answer."""
         self._answer.append(text, style="default not dim")
 
+    def answered(self) -> None:
+        """Nothing to do: the answer stays where it is."""
+
     def ended(self, session: str, cycles: int, seconds: float) -> None:
         """Fill the session's bar."""
         if session in self._tasks:
@@ -87,11 +92,15 @@ class LiveView:
 
 
 class PlainView:
-    """Tokens as they come on standard output, notes and ends of sessions as lines on standard error."""
+    """Tokens as they come on standard output, notes and ends of sessions as lines on standard error.
+
+    Both may lead to the same file, so lines are held back while the answer is being written.
+    """
 
     def __init__(self, *, prompt: str = "") -> None:
         self._prompt = prompt
-        self._open_line = False
+        self._answering = False
+        self._held: list[str] = []
 
     def __enter__(self) -> View:
         return self
@@ -99,7 +108,7 @@ class PlainView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_line()
+        self.answered()
 
     def note(self, text: str) -> None:
         """As a line."""
@@ -110,35 +119,31 @@ class PlainView:
 
     def token(self, text: str) -> None:
         """At once, with the prompt before the first."""
-        sys.stdout.write(text if self._open_line else self._prompt + text)
+        sys.stdout.write(text if self._answering else self._prompt + text)
         sys.stdout.flush()
-        self._open_line = True
-        self._prompt = ""
+        self._answering = True
+
+    def answered(self) -> None:
+        """End the answer's line, then the lines held back."""
+        if self._answering:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            self._answering = False
+        for text in self._held:
+            self._line(text)
+        self._held.clear()
 
     def ended(self, session: str, cycles: int, seconds: float) -> None:
         """As a line."""
         self._line(f"{session}: {cycles:,} cycles in {seconds:.1f} s")
 
-    def _end_line(self) -> None:
-        if self._open_line:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
-            self._open_line = False
-
     def _line(self, text: str) -> None:
-        """A line between the tokens would cut the answer: it goes to standard error and the answer runs on."""
-        if self._open_line and sys.stderr.isatty() and sys.stdout.isatty():
-            self._end_line()
-        print(text, file=sys.stderr, flush=True)
+        if self._answering:
+            self._held.append(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
 
 def view(console: Console, *, prompt: str = "") -> View:
     """The live view on a terminal, else the plain one."""
     return LiveView(console, prompt=prompt) if console.is_terminal else PlainView(prompt=prompt)
-
-
-def progress_of(message: Mapping[str, Any]) -> tuple[int, int, str] | None:
-    """Steps done, steps in all and what is going on, if a message of a job tells."""
-    if message.get("kind") != "progress":
-        return None
-    return int(message["done"]), int(message["total"]), str(message["what"])

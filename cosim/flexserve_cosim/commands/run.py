@@ -162,6 +162,8 @@ def _simulate(
             case "phase" if message["event"] == "begin":
                 steps[name] += message["name"] != "boot"
                 watcher.step(name, min(steps[name], total), total, message["name"], message["cycle"])
+                if name == shown and message["name"] == "close":
+                    watcher.answered()
             case "token":
                 steps[name] += 1
                 watcher.step(name, min(steps[name], total), total, "decode", message["cycle"])

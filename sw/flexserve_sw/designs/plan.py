@@ -187,8 +187,8 @@ def _layout(argument: dict[str, Any], design: Design, platform: Platform, pages:
     ordinary = _groups(int(area / (1 - share))) + 64
     if (window + area + ordinary) * PAGE_BYTES > dram_bytes:
         raise UserError(
-            f"The model needs {pages} pages of memory in a machine with {dram_bytes // PAGE_BYTES}; with the OS and other"
-            f" programs that is too much: choose a smaller model or more memory."
+            f"The model needs {pages} pages of memory in a machine with {dram_bytes // PAGE_BYTES}; with the OS and"
+            " other programs that is too much: choose a smaller model or more memory."
         )
     return Layout(
         dram_base=DRAM_BASE, dram_bytes=dram_bytes, window_pages=window, cma_pages=area, sealed_pages=_SEALED_PAGES

@@ -27,9 +27,8 @@ class PagedSegment:
     """A run of pages of the model's address space.
 
     ``loaded`` is set when the first loading is over. ``slots`` are the swap slots of pages that are swapped out,
-    ``used_at`` the cycle of the last use, ``failure`` what the first loading ended with if it failed. ``lost``: the OS took
-    a page whose contents were nowhere else. Pages are counted
-    from 0 within the segment.
+    ``used_at`` the cycle of the last use, ``failure`` what the first loading ended with if it failed. ``lost``: the OS
+    took a page whose contents were nowhere else. Pages are counted from 0 within the segment.
     """
 
     name: str

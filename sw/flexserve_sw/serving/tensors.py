@@ -97,7 +97,7 @@ class _Paged:
         pages: range | None = None,
         scratch: Sequence[PagedSegment] = (),
     ) -> T:
-        """Use a segment; once more if the OS took a page of it from under us, which shows as a fault and never as data."""
+        """Use a segment; once more if the OS took a page of it, which shows as a fault and never as data."""
         for last in (False, True):
             async with self._using(segment, pages, scratch):
                 try:

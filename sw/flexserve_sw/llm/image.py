@@ -1,7 +1,8 @@
 """The quantised model as it lies in flash and in protected memory: a segment per layer, each loaded and released alone.
 
 A segment is a run of bytes: int8 matrices packed in the NPU's tile order, their float32 scales, and the layer's norms.
-Every tensor begins on a bus beat. What the bytes mean is in the directory, which holds sizes and offsets and no values.
+Every tensor begins on a bus beat, and on a word of the NPU's scratchpad. What the bytes mean is in the directory, which
+holds sizes and offsets and no values.
 """
 
 from __future__ import annotations
@@ -114,14 +115,16 @@ class QuantModel:
 
 
 class _Builder:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, array: int) -> None:
         self.name = name
+        # A word of a wide array is longer than a beat, and no word may lie across two pages.
+        self._align = max(BEAT_BYTES, array)
         self.payload = bytearray()
         self.tensors: list[Tensor] = []
 
     def add(self, name: str, kind: TensorKind, shape: tuple[int, ...], raw: bytes) -> None:
         self.tensors.append(Tensor(name=name, kind=kind, shape=shape, offset=len(self.payload), size=len(raw)))
-        self.payload += raw + bytes(-len(raw) % BEAT_BYTES)
+        self.payload += raw + bytes(-len(raw) % self._align)
 
     def add_vector(self, name: str, values: Float) -> None:
         self.add(name, TensorKind.VECTOR, values.shape, values.astype("<f4").tobytes())
@@ -149,20 +152,20 @@ def quantise(checkpoint: Checkpoint, *, array: int = 16) -> QuantModel:
         builder.add(name, TensorKind.TILES, (k, n), pack_weights(weights[name], array))
         builder.add_vector(f"{name}.scale", scale)
 
-    embedding = _Builder("embedding")
+    embedding = _Builder("embedding", array)
     rows, scale = quantise_rows(checkpoint.tensors["embedding"])
     padded = np.pad(rows, ((0, 0), (0, -config.dim % BEAT_BYTES)))
     embedding.add("embedding", TensorKind.ROWS, (config.vocab, config.dim), padded.tobytes())
     embedding.add_vector("embedding.scale", scale)
     segments = [embedding.done()]
     for layer in range(config.layers):
-        builder = _Builder(f"layers.{layer}")
+        builder = _Builder(f"layers.{layer}", array)
         for norm in ("attention_norm", "ffn_norm"):
             builder.add_vector(f"{builder.name}.{norm}", checkpoint.tensors[f"{builder.name}.{norm}"])
         for kind in ("qkv", "o", "gate_up", "down"):
             add_linear(builder, f"{builder.name}.{kind}")
         segments.append(builder.done())
-    classifier = _Builder("classifier")
+    classifier = _Builder("classifier", array)
     classifier.add_vector("norm", checkpoint.tensors["norm"])
     add_linear(classifier, "classifier")
     return QuantModel(config=config, array=array, segments=(*segments, classifier.done()), weights=weights)

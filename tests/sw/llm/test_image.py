@@ -95,3 +95,10 @@ def test_a_layer_too_wide_for_exact_sums_is_refused() -> None:
     config = ModelConfig(dim=2, hidden=INT32_SAFE_K + 1, layers=1, heads=1, kv_heads=1, vocab=280, seq_len=8)
     with pytest.raises(UserError, match="int32 sums could overflow"):
         quantise(tiny.checkpoint(config))
+
+
+@pytest.mark.parametrize("array", [4, 16, 32])
+def test_no_word_of_the_scratchpad_lies_across_two_pages(array: int) -> None:
+    odd = ModelConfig(dim=28, hidden=44, layers=1, heads=2, kv_heads=1, vocab=280, seq_len=8)
+    for segment in quantise(tiny.checkpoint(odd), array=array).segments:
+        assert all(tensor.offset % array == 0 for tensor in segment.tensors)

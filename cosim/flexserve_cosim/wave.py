@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 
-from vcd.gtkw import GTKWSave
+from vcd.gtkw import GTKWColor, GTKWSave
 
 from flexserve_sw.regs import RecallCommand, RecallResult, RecallState
 
@@ -89,7 +89,7 @@ def layout(widths: Mapping[str, int], *, dump: Path, codes: Mapping[str, Path]) 
     save.size(1600, 900)
     save.signals_width(320)
     save.sst_expanded(False)
-    save.trace("phone.clk", color="indigo")
+    save.trace("phone.clk", color=GTKWColor.indigo)
     for group, ports in roles(list(widths)).items():
         with save.group(group):
             for port in ports:

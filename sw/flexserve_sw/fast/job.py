@@ -17,8 +17,14 @@ from .memory import Dram
 
 __all__ = ["Counters", "Job", "Port"]
 
-FETCH_DESCRIPTORS = 8
+FETCH_BURST = 4
 """Descriptors that one burst brings."""
+FETCH_ROOM = 8
+"""Descriptors fetched ahead."""
+DISPATCH_CYCLES = 6
+"""From descriptor to descriptor in the dispatcher."""
+FILL_CYCLES = 4
+"""Beyond N, from the array's last row to its sum being in the accumulators."""
 UNIT_QUEUE = 4
 """Descriptors that a unit can have waiting."""
 
@@ -97,7 +103,9 @@ class Job:
         self._progress = env.event()
         self._tokens = {link: simpy.Container(env) for links in LINKS.values() for link in links if link is not None}
         self._queues = {kind: simpy.Store(env, capacity=UNIT_QUEUE) for kind in (Load, Matmul, Store)}
-        routines = [self._fetch(), *(self._unit(queue) for queue in self._queues.values())]
+        self._room = simpy.Container(env, capacity=FETCH_ROOM, init=FETCH_ROOM)
+        self._arrived = simpy.Store(env)
+        routines = [self._fetch(), self._dispatcher(), *(self._unit(queue) for queue in self._queues.values())]
         self._processes: list[simpy.Process] = []
         for routine in routines:
             self._start(routine)
@@ -137,22 +145,38 @@ class Job:
             self._end()
 
     def _fetch(self) -> Routine:
-        """Bring descriptors and hand each to its unit."""
+        """Request descriptors ahead of the dispatcher, as far as there is room for them."""
         if self._count == 0 or self._address % DESCRIPTOR_BYTES:
             raise NpuFaulted(NpuFault.BAD_DESCRIPTOR, 0, self._address)
         at = 0
         while at < self._count:
             place = self._address + at * DESCRIPTOR_BYTES
-            many = min(FETCH_DESCRIPTORS, self._count - at, (PAGE_BYTES - place % PAGE_BYTES) // DESCRIPTOR_BYTES)
+            many = min(FETCH_BURST, self._count - at, (PAGE_BYTES - place % PAGE_BYTES) // DESCRIPTOR_BYTES)
+            yield self._room.get(many)
             answered = yield from self._port.occupy(many * DESCRIPTOR_BYTES // BEAT_BYTES, write=False)
-            yield self._port.hardware.env.timeout(answered - self._port.hardware.now)
-            try:
-                encoded = self._port.read(place, many * DESCRIPTOR_BYTES)
-            except BusFault as error:
-                raise NpuFaulted(NpuFault.FETCH_ERROR, at, place) from error
-            for index in range(at, at + many):
-                yield from self._dispatch(index, encoded[(index - at) * DESCRIPTOR_BYTES :][:DESCRIPTOR_BYTES])
+            self._start(self._arrive(range(at, at + many), answered))
             at += many
+
+    def _arrive(self, indices: range, answered: int) -> Routine:
+        """Take what a fetch has brought; one that failed is a fault when its turn comes."""
+        yield self._port.hardware.env.timeout(answered - self._port.hardware.now)
+        place = self._address + indices.start * DESCRIPTOR_BYTES
+        try:
+            encoded: bytes | None = self._port.read(place, len(indices) * DESCRIPTOR_BYTES)
+        except BusFault:
+            encoded = None
+        for i in range(len(indices)):
+            self._arrived.put(None if encoded is None else encoded[i * DESCRIPTOR_BYTES : (i + 1) * DESCRIPTOR_BYTES])
+
+    def _dispatcher(self) -> Routine:
+        """Hand each descriptor to its unit."""
+        for index in range(self._count):
+            encoded = yield self._arrived.get()
+            if encoded is None:
+                raise NpuFaulted(NpuFault.FETCH_ERROR, index, self._address + index * DESCRIPTOR_BYTES)
+            yield self._room.put(1)
+            yield self._port.hardware.env.timeout(DISPATCH_CYCLES)
+            yield from self._dispatch(index, encoded)
 
     def _dispatch(self, index: int, encoded: bytes) -> Routine:
         place = self._address + index * DESCRIPTOR_BYTES
@@ -179,24 +203,32 @@ class Job:
                 if flag and link is not None:
                     yield self._tokens[link].get(1)
             done = yield from self._spend(descriptor)
-            self._start(self._land(index, descriptor, done))
+            late = isinstance(descriptor, Load)
+            if not late:
+                self._execute(index, descriptor)
+                yield from self._signal(descriptor, before=True)
+            self._start(self._land(index, descriptor, done, late=late))
 
-    def _land(self, index: int, descriptor: Descriptor, done: int) -> Routine:
-        """Take effect and pass tokens on once the last word has arrived, while the unit is at its next descriptor."""
-        hardware = self._port.hardware
-        yield hardware.env.timeout(done - hardware.now)
-        self._execute(index, descriptor)
-        _, _, signal_prev, signal_next = LINKS[type(descriptor)]
-        for flag, link in ((descriptor.signal_prev, signal_prev), (descriptor.signal_next, signal_next)):
-            if flag and link is not None:
-                yield self._tokens[link].put(1)
+    def _land(self, index: int, descriptor: Descriptor, done: int, *, late: bool) -> Routine:
+        """End a descriptor while its unit is at the next already; a LOAD takes effect when its data is there."""
+        yield self._port.hardware.env.timeout(done - self._port.hardware.now)
+        if late:
+            self._execute(index, descriptor)
+        yield from self._signal(descriptor, before=False)
         self._done()
+
+    def _signal(self, descriptor: Descriptor, *, before: bool) -> Routine:
+        """Give the token to the unit before, or after, if the descriptor says so."""
+        link = LINKS[type(descriptor)][2 if before else 3]
+        if link is not None and (descriptor.signal_prev if before else descriptor.signal_next):
+            yield self._tokens[link].put(1)
 
     def _spend(self, descriptor: Load | Matmul | Store) -> Steps[int]:
         """Wait until the unit is free again and return the cycle in which the descriptor is done.
 
         LOAD and STORE take their beats of bus bandwidth and are done a memory latency later; MATMUL takes M cycles per
-        weight tile, at least N for the next tile to shift in, and is done when the array has emptied 2 N cycles later.
+        weight tile, at least N for the next tile to shift in, and is done when the array has emptied. Sources are free
+        for the unit before as soon as the unit is.
         """
         caps, hardware = self._state.caps, self._port.hardware
         match descriptor:
@@ -211,8 +243,8 @@ class Job:
             case Matmul():
                 tiles = caps.tiles(descriptor.k) * caps.tiles(descriptor.n)
                 self._counters.rows += tiles * descriptor.m
-                yield hardware.env.timeout(tiles * max(descriptor.m, caps.n))
-                return hardware.now + 2 * caps.n
+                yield hardware.env.timeout(tiles * max(descriptor.m, caps.n) + 2)
+                return hardware.now + caps.n + FILL_CYCLES
 
     def _execute(self, index: int, descriptor: Descriptor) -> None:
         """Do what the golden executor does for this one descriptor, its tokens being taken care of here."""

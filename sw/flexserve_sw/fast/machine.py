@@ -23,8 +23,8 @@ __all__ = ["FastMachine"]
 T = TypeVar("T")
 
 CLOCK_HZ = 1_000_000_000
-REGISTER_CYCLES = 6
-"""Cycles from a register access to its answer."""
+REQUEST_CYCLES, ANSWER_CYCLES = 3, 2
+"""Cycles of a register access until it takes effect, and from then to its answer."""
 RESET_CYCLES = 16
 
 _MASTERS = {
@@ -174,10 +174,10 @@ class FastMachine:
 
     async def read_register(self, address: int, *, by: Initiator, world: World | None = None) -> int:
         """Read a 32-bit register. Raises :class:`BusFault`."""
-        await self.kernel.delay(REGISTER_CYCLES // 2)
+        await self.kernel.delay(REQUEST_CYCLES)
         frame = self._frame(address, by, world)
         response, value = frame.read(address % _FRAME_STEP) if frame else (Response.DECERR, 0)
-        await self.kernel.delay(REGISTER_CYCLES // 2)
+        await self.kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response, value.to_bytes(4, "little"))
         return value
@@ -188,10 +188,10 @@ class FastMachine:
         """Write a 32-bit register. Raises :class:`BusFault`."""
         if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
             raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
-        await self.kernel.delay(REGISTER_CYCLES // 2)
+        await self.kernel.delay(REQUEST_CYCLES)
         frame = self._frame(address, by, world)
         response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
-        await self.kernel.delay(REGISTER_CYCLES // 2)
+        await self.kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..machine import BEAT_BYTES, Memory, Response, World
+from ..machine import BEAT_BYTES, PAGE_BYTES, Memory, Response, World
 from ..regs import STORAGE, Storage
 from .filter import Filter, Master
 from .kernel import Hardware, Line, Routine
@@ -18,7 +18,7 @@ class StorageDma:
     def __init__(self, hardware: Hardware, line: Line, *, filter_: Filter, flash: Memory, timing: FlashTiming) -> None:
         self._hardware, self._filter, self._flash, self._timing = hardware, filter_, flash, timing
         self._irq = Interrupts(line, width=1)
-        self._busy = self._error = False
+        self._busy = self._error = self._failed = False
         self._offset, self._low, self._high, self._length = Value(), Value(), Value(), Value()
         registers: dict[int, Register] = {
             STORAGE.ID: View(lambda: 0x464C5344),
@@ -43,23 +43,44 @@ class StorageDma:
         self._hardware.start(self._transfer(offset, address, length, to_flash=bool(to_flash)))
 
     def _transfer(self, offset: int, address: int, length: int, *, to_flash: bool) -> Routine:
-        """Move the bytes; memory and flash overlap, so the slower of the two sets the pace."""
         illegal = length == 0 or any(v % BEAT_BYTES for v in (offset, address, length))
         if illegal or offset + length > self._flash.size:
             yield self._hardware.env.timeout(1)
             self._finish(error=True)
-            return
-        flash_done = self._timing.latency + round(length / self._timing.bytes_per_cycle)
-        start = self._hardware.now
-        place = self._flash.bytes[offset : offset + length]
-        if to_flash:
-            answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, length=length)
-            yield self._hardware.env.timeout(max(0, start + flash_done - self._hardware.now))
-            place[:] = memoryview(answer.data)
+        elif to_flash:
+            yield from self._write_flash(offset, address, length)
         else:
-            yield self._hardware.env.timeout(flash_done)
-            answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, payload=place.tobytes())
+            yield from self._read_flash(offset, address, length)
+
+    def _write_flash(self, offset: int, address: int, length: int) -> Routine:
+        """Flash takes the first beat after its latency, and is done a latency after the last."""
+        timing, start = self._timing, self._hardware.now
+        answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, length=length)
+        done = start + 2 * timing.latency + round(length / timing.bytes_per_cycle)
+        yield self._hardware.env.timeout(max(0, done - self._hardware.now))
+        self._flash.bytes[offset : offset + length] = memoryview(answer.data)
         self._finish(error=answer.response is not Response.OKAY)
+
+    def _read_flash(self, offset: int, address: int, length: int) -> Routine:
+        """Pages go to memory as they arrive."""
+        start, at = self._hardware.now, 0
+        self._failed = False
+        moves = []
+        while at < length:
+            size = min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
+            due = start + self._timing.latency + round((at + size) / self._timing.bytes_per_cycle)
+            yield self._hardware.env.timeout(max(0, due - self._hardware.now))
+            payload = self._flash.bytes[offset + at : offset + at + size].tobytes()
+            moves.append(self._hardware.start(self._put(address + at, payload)))
+            at += size
+        for move in moves:
+            if move.is_alive:
+                yield move
+        self._finish(error=self._failed)
+
+    def _put(self, address: int, payload: bytes) -> Routine:
+        answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, payload=payload)
+        self._failed = self._failed or answer.response is not Response.OKAY
 
     def _finish(self, *, error: bool) -> None:
         self._busy, self._error = False, error

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from ..llm import complete
-from ..machine import Task
+from ..machine import Machine, Task
 from ..monitor.smc import Call, Status
 from ..serving.engine import Answer
 from ..timeline import attribute
@@ -113,7 +113,7 @@ class _Run:
         return await self._npu_recall.join() if self._npu_recall is not None else None
 
 
-async def serve(machine: Any, argument: dict[str, Any], emit: Emit, *, hook: Hook | None = None) -> dict[str, Any]:
+async def serve(machine: Machine, argument: dict[str, Any], emit: Emit, *, hook: Hook | None = None) -> dict[str, Any]:
     """Boot a phone, answer the prompt with the design, give everything back; return what happened.
 
     ``argument`` is described at :data:`~.plan.ARGUMENTS`. Messages: ``phase`` (``boot``, ``prefill``, ``decode``,

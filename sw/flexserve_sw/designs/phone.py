@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..census import PageCensus
+from ..drivers.npu import NpuDriver
 from ..errors import UserError
 from ..machine import Initiator, Machine
 from ..monitor.monitor import Monitor
@@ -118,10 +119,21 @@ class Phone:
         await self.vault.put_key(
             SWAP_KEY, hashlib.sha256(key + b"swap" + self.machine.now.to_bytes(8, "little")).digest()
         )
+        await self._look_at_npu()
         await self.os.start()
         await self.serving.pager.bounces.fill()
         if self.handler is not None:
             self.handler.start()
+
+    async def _look_at_npu(self) -> None:
+        """Compare the NPU with the one that the model was packed for; its memories may be of any size."""
+        caps = await NpuDriver(self.machine, by=Initiator.NORMAL_CPU).capabilities()
+        if caps.n != self.plan.caps.n:
+            raise UserError(
+                f"The machine's array is {caps.n} wide but the run was planned for {self.plan.caps.n}; give the same"
+                " size to both."
+            )
+        self.serving.caps = caps
 
     async def violations(self) -> int:
         """Denied transactions since boot."""

@@ -47,7 +47,7 @@ class Answer:
     """An answer as it was made.
 
     ``begin`` is the cycle of the request, ``token_cycles`` those in which tokens were known; ``prefill`` what the NPU
-    counted until the first token, None without an NPU; ``macs`` its multiply-accumulates of linear layers.
+    counted until the first token, None without an NPU; ``prefill_macs`` the multiply-accumulates of its linear layers.
     """
 
     begin: int
@@ -102,7 +102,7 @@ class Serving:
         timeline: Timeline,
     ) -> None:
         self._side, self._secrets, self._lease, self._pipeline = side, secrets, lease, pipeline
-        self._model, self._caps, self._timeline = model, caps, timeline
+        self._model, self.caps, self._timeline = model, caps, timeline
         self.space = Space(side)
         self.clock = CpuClock(side)
         self.track = ComputeTrack(timeline, self.clock)
@@ -223,7 +223,7 @@ class Serving:
         pager = self.pager
         descriptors = pager.add("descriptors", Kind.WORK, DESCRIPTOR_PAGES) if self._lease is not None else None
         shapes = list(config.linears.values())
-        work_pages = -(-NpuProducts.work_bytes(shapes, rows, self._caps) // PAGE_BYTES)
+        work_pages = -(-NpuProducts.work_bytes(shapes, rows, self.caps) // PAGE_BYTES)
         work = pager.add("activations", Kind.WORK, work_pages) if self._lease is not None else None
         weights = [pager.add(s.name, Kind.WEIGHTS, s.pages, s) for s in stored]
         if self._lease is not None and descriptors is not None and work is not None:
@@ -232,14 +232,14 @@ class Serving:
             self._products: NpuProducts | CpuProducts = NpuProducts(
                 space=self.space,
                 lease=self._lease,
-                caps=self._caps,
+                caps=self.caps,
                 work=work,
                 descriptors=descriptors,
                 timeline=self._timeline,
             )
         else:
             self._products = CpuProducts(
-                side=self._side, space=self.space, clock=self.clock, array=self._caps.n, timeline=self._timeline
+                side=self._side, space=self.space, clock=self.clock, array=self.caps.n, timeline=self._timeline
             )
         self.tensors = PagedTensors(
             pager=pager,

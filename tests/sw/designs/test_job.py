@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flexserve_sw.designs.design import DESIGNS
-from flexserve_sw.designs.job import PHASES
+from flexserve_sw.designs.job import PHASES, serve
 from flexserve_sw.designs.phone import Phone
 from flexserve_sw.errors import UserError
 from flexserve_sw.fast import simulate
@@ -17,7 +17,7 @@ from flexserve_sw.monitor.layout import Extent
 from flexserve_sw.serving.pager import PagesTaken
 from flexserve_sw.serving.segments import Kind
 from tests.sw.llm.tiny import CONFIG, checkpoint
-from tests.sw.phone_bench import SMALL, argument, serve_fast
+from tests.sw.phone_bench import SMALL, argument, machine, serve_fast
 
 PROMPT = "a he cab"
 
@@ -199,6 +199,9 @@ def test_the_job_runs_by_name_and_says_when_the_machine_is_not_the_planned_one()
     assert len(result["tokens"]) == 2
     with pytest.raises(UserError, match="give the same size to both"):
         simulate("flexserve_sw.designs.job:serve", argument(tokens=2))
+    own = machine(array=8)
+    with pytest.raises(UserError, match="array is 8 wide but the run was planned for 16"):
+        own.kernel.run(own.spawn(serve(own, argument(), lambda message: None), name="serve"), limit=1_000_000)
 
 
 @pytest.mark.parametrize("array", [4, 8, 32])

@@ -73,6 +73,8 @@ async def run(
         await wake.value_change
         machine.dispatch()
     result = task.result
+    if not isinstance(result, dict):
+        raise TypeError(f"A job must return a dict, not {result!r}")
     lost = kernel.lost()
     if lost is not None:
         raise lost

@@ -59,6 +59,7 @@ def simulator_environment(build: SimBuild, *, module: str, seed: int, directory:
             "COCOTB_RESULTS_FILE": str(directory / "results.xml"),
             "COCOTB_TRUST_INERTIAL_WRITES": "1",
             "COCOTB_ANSI_OUTPUT": "0",
+            "COCOTB_REWRITE_ASSERTION_FILES": "",  # rewriting compiles every module anew at each start
             "TOPLEVEL_LANG": "verilog",
             "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
             "PYGPI_PYTHON_BIN": sys.executable,
@@ -149,9 +150,7 @@ def simulate(
         environment = simulator_environment(build, module="flexserve_cosim.bench", seed=seed, directory=directory)
         environment |= {"FLEXSERVE_SESSION": str(order), "COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
         end = _run(command, environment, directory, on_message, timeout, stop)
-    result: Message = end["result"]
-    result["simulation"] = end["simulation"] | {"seed": seed, "build": build.key}
-    return result
+    return end["result"] | {"simulation": end["simulation"] | {"seed": seed, "build": build.key}}
 
 
 def _run(

@@ -47,6 +47,9 @@ class CommandEngine(wiring.Component):
     drained: a page never enters FLEX while a normal-world write from before its lending is on the way. Finished
     scrubs and ended grace periods go first and wait for no drain.
 
+    SEAL of a NORMAL page is the one change with normal-world transactions on the way into a page that the secure
+    world may already use: it must put nothing there before the report.
+
     A page is written only while it still is in a state that the work starts from. A stored state that is no code word
     is never overwritten, but at boot.
 

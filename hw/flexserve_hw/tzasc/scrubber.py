@@ -61,8 +61,6 @@ class Scrubber(wiring.Component):
 
     def __init__(self, *, params: FlexMemParams):
         beats = PAGE_BYTES * 8 // params.bus.data_width
-        if beats < SCRUB_BEATS:
-            raise ValueError(f"A page must have at least {SCRUB_BEATS} beats, not {beats!r}")
         self._params = params
         self._bursts = beats // SCRUB_BEATS
         self._slots = min(SCRUB_SLOTS, 1 << params.bus.id_width)

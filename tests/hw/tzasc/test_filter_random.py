@@ -101,7 +101,7 @@ async def _pop(bench, ctx):
 @pytest.mark.parametrize(("seed", "stall"), [(11, 0.0), (12, 0.3)])
 def test_random_adversity_agrees_with_the_golden_model(seed, stall):
     async def scenario(bench, ctx):
-        await _adversity(bench, ctx, cycles=3000)
+        await _adversity(bench, ctx, cycles=2400)
 
     bench = make_filter_bench(seed=seed, stall=stall, latency=6).run(scenario)
     results = {R(r) for r in bench.results}

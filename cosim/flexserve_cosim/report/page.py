@@ -30,7 +30,7 @@ blockquote b { color:var(--muted); font-weight:400 }
 .card small { display:block; color:var(--muted); font-size:12px; line-height:1.4; margin-top:2px }
 section { background:#fff; border:1px solid var(--line); border-radius:10px; padding:20px 24px 18px; margin-top:16px }
 h2 { font-size:18px; margin:0 0 2px }
-section > p { margin:0 0 12px; color:var(--muted); font-size:14px; max-width:80ch }
+section > p { margin:0 0 12px; color:var(--muted); font-size:14px; max-width:105ch }
 svg { width:100%; height:auto; display:block }
 .scroll { overflow-x:auto }
 table { border-collapse:collapse; width:100%; font-size:14px; font-variant-numeric:tabular-nums }

@@ -88,7 +88,7 @@ def _cards(run: Mapping[str, Any]) -> list[Card]:
         (
             "yes" if run["bit_exact"] else "NO",
             "Bit-exact",
-            f"{run['compared_values']:,} products compared with the int8 reference",
+            f"{run['compared_values']:,} int32 results compared with the reference",
         )
     ]
     designs, ratios = run["designs"], run["ttft_ratios"]

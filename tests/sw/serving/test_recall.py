@@ -7,6 +7,7 @@ import pytest
 
 from flexserve_sw.designs.phone import Phone
 from flexserve_sw.machine import PAGE_BYTES
+from flexserve_sw.monitor.layout import Extent
 from flexserve_sw.serving.crypto import TamperedPage
 from flexserve_sw.serving.image import BadImage
 from flexserve_sw.serving.segments import Kind
@@ -183,3 +184,20 @@ def test_frames_that_leave_are_zeroed_before_the_os_gets_them() -> None:
             assert not dram.bytes[frame * PAGE_BYTES - dram.base :][:PAGE_BYTES].any()
 
     assert serve_fast(hook=at("token:2", look))["bit_exact"]
+
+
+def test_working_memory_that_the_os_insists_on_moves_elsewhere() -> None:
+    async def insist(phone: Phone) -> None:
+        pager = phone.serving.pager
+        work = [place for place in pager.resident() if place[0].kind is Kind.WORK]
+        for segment, page in (work[0], work[-1]):
+            before = phone.serving.space.frame(segment.first + page)
+            assert before is not None
+            recall = await phone.os.flexmem.recall_range(Extent(before, 1))
+            assert recall.pages == [before]
+            assert phone.serving.space.frame(segment.first + page) not in (None, before)
+        assert pager.statistics.moved == 2
+
+    result = serve_fast(hook=at("token:2", insist))
+    assert (result["bit_exact"], result["reference_equal"], result["violations"]) == (True, True, 0)
+    assert result["expired_grace_periods"] == 0

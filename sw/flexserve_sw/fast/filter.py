@@ -45,24 +45,25 @@ class Master(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a transfer came back with; ``fault`` is the first address that was not answered OKAY."""
+    """What the transfer at ``address`` came back with."""
 
+    address: int
     response: Response
     data: bytes
-    fault: int
 
     def check(self) -> bytes:
         """The data, or :class:`BusFault`."""
         if self.response is not Response.OKAY:
-            raise BusFault(self.fault, self.response, self.data)
+            raise BusFault(self.address, self.response, self.data)
         return self.data
 
 
 @dataclass(frozen=True)
 class _Burst:
-    """A burst in flight: ``finish`` moves its data at cycle ``done``."""
+    """A burst in flight on the allowed or the denied path: ``finish`` moves its data at cycle ``done``."""
 
     done: int
+    allowed: bool
     finish: Callable[[], None]
 
 
@@ -85,12 +86,16 @@ class Filter:
     def judge(self, master: Master, world: World, address: int, *, write: bool) -> bool:
         """Whether a burst that enters now is allowed; a denied one is recorded and counted."""
         access = Access(address, write, world, master.nsaid, master.index)
-        by_region = self.regions.allows(access)
-        if self.pages.allows(address, world) and by_region:
+        if self._lets(access):
             return True
         self.regions.record(access)
         self.pages.denied()
         return False
+
+    def _lets(self, access: Access) -> bool:
+        """Whether region rules and page state both let an access through."""
+        by_region = self.regions.allows(access)
+        return self.pages.allows(access.address, access.world) and by_region
 
     def refusal(self, master: Master, world: World, address: int, length: int, *, write: bool) -> BusFault | None:
         """Judge a burst for a master that moves its data itself: None, or the answer (OKAY too) with zeros as data."""
@@ -115,7 +120,7 @@ class Filter:
             raise ValueError(f"A transfer must be whole beats of {BEAT_BYTES} bytes, not {length!r} at {address!r}")
         env, hardware = self._hardware.env, self._hardware
         data = bytearray(0 if write else length)
-        faults: list[tuple[int, Response]] = []
+        worst = Response.OKAY
         flight: deque[_Burst] = deque()
         at = 0
 
@@ -133,9 +138,15 @@ class Filter:
                 yield from land()
                 continue
             place, size = address + at, min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
-            done, response = hardware.now + DENIAL_LATENCY + size // BEAT_BYTES, Response.OKAY
+            if flight and flight[-1].allowed is not self._lets(Access(place, write, world, master.nsaid, master.index)):
+                # Answers of one ID keep their order, so a burst waits for those on the other path.
+                yield from land()
+                continue
+            last = flight[-1].done if flight else 0
+            done, response = max(hardware.now + DENIAL_LATENCY, last) + size // BEAT_BYTES, Response.OKAY
             finish: Callable[[], None] = _nothing
-            if not self.judge(master, world, place, write=write):
+            allowed = self.judge(master, world, place, write=write)
+            if not allowed:
                 response = self._denial()
             elif not self._dram.holds(place, size):
                 response = Response.DECERR
@@ -146,19 +157,17 @@ class Filter:
                     finish = self._writer(place, payload[at : at + size])
                 else:
                     finish = self._reader(place, data, at, size)
-            if response is not Response.OKAY:
-                faults.append((place, response))
-            done = max(done, flight[-1].done if flight else 0)
+            worst = max(worst, response)
+            done = max(done, last)
             self.occupy(done)
-            flight.append(_Burst(done, finish))
+            flight.append(_Burst(done, allowed, finish))
             at += size
             yield env.timeout(1)
         while flight:
             yield from land()
         if not hardware.running:
-            faults.append((address, Response.SLVERR))
-        fault, worst = faults[0] if faults else (0, Response.OKAY)
-        return Answer(worst, bytes(data), fault)
+            worst = Response.SLVERR
+        return Answer(address, worst, bytes(data))
 
     def _reader(self, place: int, data: bytearray, at: int, size: int) -> Callable[[], None]:
         def finish() -> None:

@@ -14,7 +14,7 @@ from flexserve_hw.soc import MASTERS, Soc
 from tests.hw.axil import read, write
 
 PAGE = 4096
-PAGES = 8
+PAGES = 4
 PARAMS = SocParams(
     flex=FlexMemParams(pages=PAGES, group=4, timers=1, freed_depth=16, grace_min=10),
     npu=NpuParams(n=4, a_words=64, w_words=64, c_rows=64),
@@ -202,7 +202,7 @@ async def storage(ctx, phone, *, address):
     return status
 
 
-def test_npu_changes_hands_through_its_gate_and_only_the_owner_has_a_live_frame():
+def test_npu_changes_hands_through_its_gate_with_one_live_frame_and_the_hostile_device_manages_nothing():
     phone = Phone()
     soc = phone.soc
 
@@ -228,15 +228,6 @@ def test_npu_changes_hands_through_its_gate_and_only_the_owner_has_a_live_frame(
         assert await live(ctx) == (0, 1, 1)
         await phone.until(ctx, soc.axil_cpu_n, BASE["GATE_NORMAL"] + 0x04, lambda value: value == 0)
         assert await live(ctx) == (1, 0, 0)
-
-    phone.run(check)
-
-
-def test_hostile_device_manages_nothing():
-    phone = Phone()
-    soc = phone.soc
-
-    async def check(ctx):
         for frame, base in BASE.items():
             open_to_all = frame in ("NPU_NORMAL", "STORAGE")
             assert await write(ctx, soc.axil_hostile, base + 0x10, 0) == (OKAY if open_to_all else DECERR)

@@ -146,7 +146,7 @@ class Machine(Protocol):
         """Pulse reset; memory keeps its contents."""
 
     async def read_register(self, address: int, *, by: Initiator, world: World | None = None) -> int:
-        """Read a 32-bit register over AXI4-Lite. ``world`` defaults to the initiator's own. Raises :class:`BusFault`."""
+        """Read a 32-bit register over AXI4-Lite; ``world`` is by default the initiator's. Raises :class:`BusFault`."""
 
     async def write_register(
         self, address: int, value: int, *, by: Initiator, world: World | None = None, strobe: int = 0xF

@@ -26,7 +26,7 @@ ACCESS: dict[RecallState, frozenset[World]] = {
     S.SEALED: frozenset({World.SECURE}),
     S.CORRUPT: frozenset(),
 }
-"""Worlds whose reads and writes are allowed in each state. A denied read gives zeros, a denied write changes nothing."""
+"""Worlds that may read and write in each state. A denied read gives zeros, a denied write changes nothing."""
 
 TRANSITIONS: dict[RecallCommand, tuple[World, frozenset[RecallState], RecallState]] = {
     C.DELEGATE: (World.NORMAL, frozenset({S.NORMAL}), S.DELEGATED),
@@ -161,7 +161,8 @@ class RecallTable:
     def scrubbed(self, unit: int) -> None:
         """Note that every byte of ``unit`` is zero: SCRUBBING to NORMAL, and the unit is reported as freed."""
         if self.state(unit) is not S.SCRUBBING:
-            raise ValueError(f"Only a unit in SCRUBBING can be reported scrubbed, not {unit:#x} in {self.state(unit)!r}")
+            state = self.state(unit)
+            raise ValueError(f"Only a unit in SCRUBBING can be reported scrubbed, not {unit:#x} in {state!r}")
         self.states[unit - self.base] = S.NORMAL
         self.freed.append(unit)
         self.owed = max(0, self.owed - 1)

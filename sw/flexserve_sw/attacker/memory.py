@@ -76,3 +76,27 @@ async def late_write(scene: Scene) -> Evidence:
         a != b for a, b in zip(found, scene.secret[:PAGE_BYTES], strict=True)
     )  # fmt: skip
     return Evidence(sweep.changed_bytes > 0, sweep.seen())
+
+
+@attack("late-read", "SEC-06", control=ORDINARY)
+async def late_read(scene: Scene) -> Evidence:
+    """A device streams reads of a page while the OS lends it and the service stores its secret there.
+
+    The OS hopes that a read that was accepted before the change of state is answered after the service has written.
+    """
+    machine, sweep = scene.machine, Sweep()
+    place = scene.layout.lendable if scene.protected else scene.layout.free
+    address = (place.first + 16) * PAGE_BYTES
+
+    async def stream() -> None:
+        for _ in range(12):
+            await scene.read(sweep, address, PAGE_BYTES, by=DEVICE)
+
+    readers = [machine.spawn(stream(), name=f"late reads {i}") for i in range(2)]
+    await machine.delay(100)
+    if scene.protected:
+        await scene.lend([address // PAGE_BYTES])
+    await machine.store(address, scene.secret[:PAGE_BYTES], by=scene.service)
+    for reader in readers:
+        await reader.join()
+    return Evidence(sweep.learnt, sweep.seen())

@@ -173,7 +173,7 @@ class Frames(wiring.Component):
             ]
         code = Signal(NpuFault, name=f"{name}_fault")
         index = Signal(16, name=f"{name}_index")
-        where = Signal(64)
+        where = Signal(64, name=f"{name}_where")
         ended = mine & (self.event == Event.FAULT)
         fault = ended | (ring & full)
         m.d.comb += [

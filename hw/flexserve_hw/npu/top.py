@@ -181,7 +181,7 @@ class FlexNpu(wiring.Component):
         """Join the units' requests on the AXI port. Descriptors go first: a late one idles three units."""
         dma, fetch, load, store = self.dma, self._fetch, self._load, self._store
         buffer = StreamBuffer(shape=self._params.bus.axi4.shape.address)
-        m.submodules.ar_buffer = buffer
+        m.submodules.ar_buffer = ResetInserter(self._clear)(buffer)
         wiring.connect(m, buffer.o, wiring.flipped(dma.ar))
         pick = Mux(fetch.ar.valid, fetch.ar.payload.as_value(), load.ar.payload.as_value())
         chosen = load.ar.payload.shape()(pick)

@@ -1,0 +1,185 @@
+"""Whole NPU: products against numpy, jobs against the golden executor."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from harness import REG, Bench
+
+from flexserve_hw.params import NpuParams
+from flexserve_sw import npu
+from flexserve_sw.machine import BusFault, Response
+from flexserve_sw.regs import NpuSpace
+
+SMALL = {
+    4: NpuParams(n=4, a_words=64, w_words=64, c_rows=32),
+    8: NpuParams(n=8, a_words=128, w_words=128, c_rows=64),
+    16: NpuParams(n=16, a_words=128, w_words=128, c_rows=64),
+    32: NpuParams(n=32, a_words=128, w_words=128, c_rows=64),
+}
+
+
+@pytest.mark.parametrize(("n", "seed"), [(4, 1), (4, 2), (8, 3), (16, 4), (32, 5)])
+def test_ragged_products_are_exact_under_back_pressure(n, seed):
+    rng = np.random.default_rng(seed)
+    bench = Bench(SMALL[n], latency=int(rng.integers(1, 70)), stall=[0.0, 0.3, 0.6][seed % 3], seed=seed)
+
+    async def testbench(ctx):
+        for tag in range(5 if n <= 8 else 2):
+            m, k, columns = (int(rng.integers(1, 3 * n)) for _ in range(3))
+            job, expected = bench.place_gemm(m, k, columns, rng=rng)
+            assert await bench.job(ctx, job, tag=tag) == 1, f"{seed=} {(m, k, columns)} {await bench.fault(ctx)}"
+            got, around = bench.product(m, columns)
+            np.testing.assert_array_equal(got, expected, err_msg=f"{seed=} {(m, k, columns)}")
+            assert (around == 0xA5).all()
+            assert await bench.access(ctx, False, REG.DONE_TAG) == tag
+            assert await bench.access(ctx, False, REG.DONE_COUNT) == tag + 1
+
+    bench.run(testbench)
+
+
+def random_job(rng, caps):
+    """A job of any legal descriptors, a fence after each: memory 0x10000 to 0x1FFFF in, 0x20000 to 0x2FFFF out."""
+    job = []
+    for _ in range(6):
+        kind = rng.integers(3)
+        if kind == 0:
+            space = NpuSpace(int(rng.integers(2)))
+            depth = caps.a_words if space is NpuSpace.ACTIVATIONS else caps.w_words
+            rows, row_bytes = int(rng.integers(1, 5)), int(rng.integers(1, 100))
+            words = caps.tiles(row_bytes)
+            row_step, word_step = (int(rng.integers(0, 9)) for _ in range(2))
+            reach = (rows - 1) * row_step + (words - 1) * word_step
+            if reach >= depth:
+                continue
+            job.append(
+                npu.Load(
+                    space=space,
+                    address=0x10000 + 16 * int(rng.integers(0, 3000)),
+                    stride=16 * int(rng.integers(0, 300)),
+                    rows=rows,
+                    row_bytes=row_bytes,
+                    base=int(rng.integers(0, depth - reach)),
+                    row_step=row_step,
+                    word_step=word_step,
+                )
+            )
+        elif kind == 1:
+            m, k, n = (int(rng.integers(1, 2 * caps.n + 1)) for _ in range(3))
+            k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
+            job.append(
+                npu.Matmul(
+                    m=m,
+                    k=k,
+                    n=n,
+                    a_base=int(rng.integers(0, caps.a_words - (k_tiles - 1) * 3 - m + 1)),
+                    a_step=3,
+                    w_base=int(rng.integers(0, caps.w_words - k_tiles * n_tiles * caps.n + 1)),
+                    c_base=int(rng.integers(0, caps.c_rows - (n_tiles - 1) * m - m + 1)),
+                    c_step=m,
+                    accumulate=bool(rng.integers(2)),
+                )
+            )
+        else:
+            rows, n = int(rng.integers(1, 5)), int(rng.integers(1, 3 * caps.n))
+            job.append(
+                npu.Store(
+                    address=0x20000 + 16 * int(rng.integers(0, 2000)),
+                    stride=-(-n // 4) * 16 + 16 * int(rng.integers(0, 20)) * int(rng.integers(2)),
+                    rows=rows,
+                    n=n,
+                    c_base=int(rng.integers(0, caps.c_rows - 3 * rows)),
+                    c_step=rows,
+                )
+            )
+        job.append(npu.Fence())
+    return job
+
+
+@pytest.mark.parametrize(("n", "seed"), [(4, 1), (8, 2), (16, 3), (32, 4)])
+def test_any_legal_job_agrees_with_the_golden_executor(n, seed):
+    rng = np.random.default_rng(seed)
+    bench = Bench(SMALL[n], latency=3, stall=0.2, seed=seed)
+    state = npu.NpuState(bench.caps)
+    memory = bench.ram.bytes
+    memory[0x10000:0x30000] = rng.integers(0, 256, 0x20000)
+    golden = memory.copy()
+
+    def read(address, length):
+        return golden[address : address + length].tobytes()
+
+    def write(address, payload):
+        golden[address : address + len(payload)] = np.frombuffer(payload, dtype=np.uint8)
+
+    async def testbench(ctx):
+        for _ in range(8):
+            job = random_job(rng, bench.caps)
+            npu.execute(job, read, write, bench.caps, state=state)
+            assert await bench.job(ctx, job) == 1, f"{seed=} {job}"
+            np.testing.assert_array_equal(memory[0x10000:0x30000], golden[0x10000:0x30000], err_msg=f"{seed=} {job}")
+
+    bench.run(testbench)
+
+
+def test_queued_jobs_run_in_order_and_one_too_many_is_refused():
+    bench = Bench(dataclasses.replace(SMALL[8], queue_depth=3), latency=20)
+    rng = np.random.default_rng(1)
+    job, expected = bench.place_gemm(20, 30, 20, rng=rng)
+
+    async def testbench(ctx):
+        bench.write(0x1000, npu.encode_program(job))
+        for tag in range(5):
+            await bench.ring(ctx, 0x1000, len(job), tag=tag)
+        status = await bench.access(ctx, False, REG.STATUS)
+        assert (REG.STATUS__BUSY.get(status), REG.STATUS__FREE.get(status)) == (1, 0)
+        assert REG.IRQ_STATUS__FAULT.get(await bench.access(ctx, False, REG.IRQ_STATUS))
+        assert (await bench.fault(ctx))[0] == 7
+        while await bench.access(ctx, False, REG.DONE_COUNT) < 4:
+            pass
+        assert await bench.access(ctx, False, REG.DONE_TAG) == 3
+        np.testing.assert_array_equal(bench.product(20, 20)[0], expected)
+
+    bench.run(testbench)
+
+
+def test_overlap_comes_near_the_arithmetic_limit():
+    bench = Bench(SMALL[8], latency=60)
+    rng = np.random.default_rng(2)
+    job, expected = bench.place_gemm(32, 32, 96, rng=rng)
+
+    async def testbench(ctx):
+        assert await bench.job(ctx, job) == 1
+        np.testing.assert_array_equal(bench.product(32, 96)[0], expected)
+        rows = await bench.access(ctx, False, REG.PERF_ROWS)
+        busy = await bench.access(ctx, False, REG.PERF_BUSY)
+        assert rows == 32 * 4 * 12
+        assert await bench.access(ctx, False, REG.PERF_READ) >= 32 * 2 + 32 * 96 // 16
+        assert await bench.access(ctx, False, REG.PERF_WRITE) == 32 * 96 // 4
+        assert busy < 1.45 * rows
+        # The estimate used by the transaction-level machine stays near the hardware.
+        assert abs(npu.job_cycles(job, bench.caps, latency=61) / busy - 1) < 0.1
+
+    bench.run(testbench)
+
+
+def test_a_ragged_product_agrees_between_denied_memory_of_model_and_hardware():
+    """A fault at a page in mid-job names the same descriptor and address as the golden executor."""
+    params = SMALL[8]
+    bench = Bench(params, latency=10)
+    rng = np.random.default_rng(3)
+    job, _ = bench.place_gemm(24, 40, 24, rng=rng, w=0x40F00)
+    bench.ram.denied.add(0x41)
+
+    def read(address, length):
+        if address // 4096 in bench.ram.denied:
+            raise BusFault(address, Response.DECERR)
+        return bench.ram.bytes[address : address + length].tobytes()
+
+    async def testbench(ctx):
+        with pytest.raises(npu.NpuFaulted) as caught:
+            npu.execute(job, read, lambda address, payload: None, bench.caps)
+        assert await bench.job(ctx, job) == 2
+        expected = caught.value
+        assert await bench.fault(ctx) == (expected.code, expected.index, expected.address)
+
+    bench.run(testbench)

@@ -66,6 +66,12 @@ class FlexMemParams:
             )
         if not 1 <= self.timers <= 4:
             raise ValueError(f"Recall timers must be 1 to 4, not {self.timers!r}")
+        if not 1 <= self.outstanding <= 255:
+            raise ValueError(f"Outstanding transactions per ID must be 1 to 255, not {self.outstanding!r}")
+        if not 2 <= self.freed_depth < 1 << 16:
+            raise ValueError(f"Freed-page queue must have 2 to 65535 entries, not {self.freed_depth!r}")
+        if self.scrub_share < 1:
+            raise ValueError(f"Scrubber's share must be one of at least 1 slots, not {self.scrub_share!r}")
         if not 1 <= self.grace_min <= self.grace_max < 1 << 32:
             raise ValueError(
                 f"Grace limits must satisfy 1 <= min <= max < 2**32, not {(self.grace_min, self.grace_max)!r}"

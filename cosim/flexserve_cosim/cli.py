@@ -152,7 +152,8 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a check failed, 2 the user can mend it, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _on_terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _on_terminate)
     try:
         app()
     except UserError as error:

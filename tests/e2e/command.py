@@ -38,14 +38,15 @@ def in_process(
     for name in ("run", "attack", "wave"):
         monkeypatch.setattr(f"flexserve_cosim.commands.{name}.find_toolchain", refuse)
     monkeypatch.setattr(sys, "argv", ["flexserve", *map(str, arguments)])
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         main()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     shown = capsys.readouterr()
     return subprocess.CompletedProcess(list(map(str, arguments)), code, shown.out, shown.err)
 

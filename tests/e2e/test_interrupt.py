@@ -77,7 +77,7 @@ def unlocked(folder: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "closed terminal"])
 def test_interrupted_simulation_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     build()  # so that the run has its simulator at once
     process = start(tmp_path)

@@ -73,7 +73,11 @@ def run_summary(
         "designs": {name: _design(result, speeds[name], base) for name, result in designs.items()},
     }
     if calm is not None:
-        summary["recall"] = {**answer["recall"], "tokens_equal": answer["tokens"] == calm["tokens"]}
+        summary["recall"] = {
+            **answer["recall"],
+            "tokens_equal": answer["tokens"] == calm["tokens"],
+            "decode_cycles_per_token_without": calm["decode_cycles_per_token"],
+        }
     return summary
 
 

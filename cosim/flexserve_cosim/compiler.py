@@ -145,7 +145,9 @@ def _harness_files(design: Design, directory: Path) -> list[Path]:
 def _public_file(design: Design, directory: Path) -> Path:
     names = ("wake", "interrupts", *(design.probes or {})) if design.harness else design.public
     module = "phone" if design.harness else design.top
-    lines = ["`verilator_config", *(f'public_flat_rw -module "{module}" -var "{name}"' for name in names)]
+    # Around the phone VPI only looks: what it could also write, Verilator would have to evaluate as if it had.
+    access = "public_flat_rd" if design.harness else "public_flat_rw"
+    lines = ["`verilator_config", *(f'{access} -module "{module}" -var "{name}"' for name in names)]
     path = directory / "public.vlt"
     path.write_text("\n".join(lines) + "\n")
     return path

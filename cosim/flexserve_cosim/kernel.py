@@ -132,6 +132,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self._ready: deque[RtlTask[Any]] = deque()
+        self._paused: list[Latch] = []
         self._tasks: list[RtlTask[Any]] = []
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> RtlTask[T]:
@@ -146,10 +147,20 @@ class Kernel:
         """Let a task that waited go on."""
         self._ready.append(task)
 
+    async def pause(self) -> None:
+        """Let every other task that can go on do so first; no time passes."""
+        latch = Latch(self)
+        self._paused.append(latch)
+        await latch.wait()
+
     def run(self) -> None:
         """Run every task that can go on, until all wait."""
-        while self._ready:
-            self._ready.popleft().step()
+        while self._ready or self._paused:
+            while self._ready:
+                self._ready.popleft().step()
+            paused, self._paused = self._paused, []
+            for latch in paused:
+                latch.set()
 
     def lost(self) -> Exception | None:
         """The first error of a task that nobody has collected."""

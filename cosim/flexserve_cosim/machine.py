@@ -187,6 +187,9 @@ class RtlMachine:
         """Let simulated time pass."""
         if cycles < 0:
             raise ValueError(f"A delay must be 0 cycles or more, not {cycles!r}")
+        if cycles == 0:
+            await self._kernel.pause()
+            return
         latch = Latch(self._kernel)
         heapq.heappush(self._delays, (self.now + cycles, next(self._order), latch))
         self._arm()

@@ -18,7 +18,13 @@ class RegressionFailed(AssertionError):
 
 
 def run_regression(
-    build: SimBuild, module: str, *, seed: int, rerun: str, parameters: dict[str, str] | None = None, timeout: float = 300
+    build: SimBuild,
+    module: str,
+    *,
+    seed: int,
+    rerun: str,
+    parameters: dict[str, str] | None = None,
+    timeout: float = 300,
 ) -> int:
     """Run every cocotb test of ``module`` on ``build`` and return how many passed.
 
@@ -52,9 +58,8 @@ def run_regression(
         text = log.read_text(errors="replace")
         passed, failed = _results(directory / "results.xml")
         if failed or not passed or process.returncode:
-            raise RegressionFailed(
-                f"{module} on {build.name}: {failed} failed, {passed} passed, {ending}; run again with\n  {rerun}\n{text[-6000:]}"
-            )
+            outcome = f"{module} on {build.name}: {failed} failed, {passed} passed, {ending}"
+            raise RegressionFailed(f"{outcome}; run again with\n  {rerun}\n{text[-6000:]}")
         return passed
 
 

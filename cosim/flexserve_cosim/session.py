@@ -150,7 +150,8 @@ def simulate(
         environment = simulator_environment(build, module="flexserve_cosim.bench", seed=seed, directory=directory)
         environment |= {"FLEXSERVE_SESSION": str(order), "COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
         end = _run(command, environment, directory, on_message, timeout, stop)
-    return end["result"] | {"simulation": end["simulation"] | {"seed": seed, "build": build.key}}
+    simulation = end["simulation"] | {"seed": seed, "build": build.key}
+    return {**end["result"], "simulation": simulation}
 
 
 def _run(

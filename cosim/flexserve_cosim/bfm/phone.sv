@@ -78,8 +78,9 @@ module phone #(
     wire [127:0] flash_rdata_data, flash_wdata_data;
 
     // Reset is a register here: fed straight from a port it would make Verilator evaluate whatever hangs on it twice.
-    reg reset;
+    reg reset = 1'b1;
     always_ff @(posedge clk) reset <= rst;
+    wire quiet = rst || reset;
 
     flexserve_soc soc (
         .clk(clk),
@@ -307,7 +308,7 @@ module phone #(
 
 
     burst_engine #(.PORT(0)) cpu_n_bursts (
-        .clk(clk), .rst(reset), .active(active[0]),
+        .clk(clk), .rst(quiet), .active(active[0]),
         .awid(cpu_n_awid), .awaddr(cpu_n_awaddr), .awlen(cpu_n_awlen), .awprot(cpu_n_awprot),
         .awvalid(cpu_n_awvalid), .awready(cpu_n_awready), .wdata(cpu_n_wdata), .wlast(cpu_n_wlast),
         .wvalid(cpu_n_wvalid), .wready(cpu_n_wready), .bid(cpu_n_bid), .bresp(cpu_n_bresp),
@@ -317,7 +318,7 @@ module phone #(
     );
 
     burst_engine #(.PORT(1)) cpu_s_bursts (
-        .clk(clk), .rst(reset), .active(active[1]),
+        .clk(clk), .rst(quiet), .active(active[1]),
         .awid(cpu_s_awid), .awaddr(cpu_s_awaddr), .awlen(cpu_s_awlen), .awprot(cpu_s_awprot),
         .awvalid(cpu_s_awvalid), .awready(cpu_s_awready), .wdata(cpu_s_wdata), .wlast(cpu_s_wlast),
         .wvalid(cpu_s_wvalid), .wready(cpu_s_wready), .bid(cpu_s_bid), .bresp(cpu_s_bresp),
@@ -327,7 +328,7 @@ module phone #(
     );
 
     burst_engine #(.PORT(2)) hostile_bursts (
-        .clk(clk), .rst(reset), .active(active[2]),
+        .clk(clk), .rst(quiet), .active(active[2]),
         .awid(hostile_awid), .awaddr(hostile_awaddr), .awlen(hostile_awlen), .awprot(hostile_awprot),
         .awvalid(hostile_awvalid), .awready(hostile_awready), .wdata(hostile_wdata), .wlast(hostile_wlast),
         .wvalid(hostile_wvalid), .wready(hostile_wready), .bid(hostile_bid), .bresp(hostile_bresp),
@@ -337,7 +338,7 @@ module phone #(
     );
 
     register_engine #(.PORT(0)) cpu_n_registers (
-        .clk(clk), .rst(reset), .active(active[3]),
+        .clk(clk), .rst(quiet), .active(active[3]),
         .awaddr(cpu_n_reg_awaddr), .awprot(cpu_n_reg_awprot), .awvalid(cpu_n_reg_awvalid),
         .awready(cpu_n_reg_awready), .wdata(cpu_n_reg_wdata), .wstrb(cpu_n_reg_wstrb),
         .wvalid(cpu_n_reg_wvalid), .wready(cpu_n_reg_wready), .bresp(cpu_n_reg_bresp),
@@ -347,7 +348,7 @@ module phone #(
     );
 
     register_engine #(.PORT(1)) cpu_s_registers (
-        .clk(clk), .rst(reset), .active(active[4]),
+        .clk(clk), .rst(quiet), .active(active[4]),
         .awaddr(cpu_s_reg_awaddr), .awprot(cpu_s_reg_awprot), .awvalid(cpu_s_reg_awvalid),
         .awready(cpu_s_reg_awready), .wdata(cpu_s_reg_wdata), .wstrb(cpu_s_reg_wstrb),
         .wvalid(cpu_s_reg_wvalid), .wready(cpu_s_reg_wready), .bresp(cpu_s_reg_bresp),
@@ -357,7 +358,7 @@ module phone #(
     );
 
     register_engine #(.PORT(2)) hostile_registers (
-        .clk(clk), .rst(reset), .active(active[5]),
+        .clk(clk), .rst(quiet), .active(active[5]),
         .awaddr(hostile_reg_awaddr), .awprot(hostile_reg_awprot), .awvalid(hostile_reg_awvalid),
         .awready(hostile_reg_awready), .wdata(hostile_reg_wdata), .wstrb(hostile_reg_wstrb),
         .wvalid(hostile_reg_wvalid), .wready(hostile_reg_wready), .bresp(hostile_reg_bresp),
@@ -367,7 +368,7 @@ module phone #(
     );
 
     dram #(.ID_WIDTH(MEM_ID_WIDTH)) memory (
-        .clk(clk), .rst(reset),
+        .clk(clk), .rst(quiet),
         .awid(mem_awid), .awaddr(mem_awaddr), .awlen(mem_awlen), .awsize(mem_awsize),
         .awburst(mem_awburst), .awvalid(mem_awvalid), .awready(mem_awready), .wdata(mem_wdata),
         .wstrb(mem_wstrb), .wlast(mem_wlast), .wvalid(mem_wvalid), .wready(mem_wready),
@@ -379,7 +380,7 @@ module phone #(
     );
 
     flash storage_flash (
-        .clk(clk), .rst(reset),
+        .clk(clk), .rst(quiet),
         .req_valid(flash_req_valid), .req_ready(flash_req_ready), .req_offset(flash_req_offset),
         .req_length(flash_req_length), .req_to_flash(flash_req_to_flash), .rdata_valid(flash_rdata_valid),
         .rdata_ready(flash_rdata_ready), .rdata_data(flash_rdata_data), .wdata_valid(flash_wdata_valid),

@@ -25,8 +25,9 @@ uint64_t start = 0;    // cycle from which the head request's data moves
 uint64_t moved = 0;    // bytes of it
 uint64_t written = 0;  // cycle at which the write in progress has reached the cells; 0 while data is missing
 
+// Reading waits for the cells before the first byte, writing after the last.
 void begin() {
-    start = clock.cycle + latency;
+    start = clock.cycle + (!requests.empty() && requests.front().to_flash ? 0 : latency);
     moved = 0;
     written = 0;
 }

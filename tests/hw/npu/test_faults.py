@@ -26,42 +26,44 @@ async def works(bench, ctx, seed=9):
     np.testing.assert_array_equal(bench.product(5, 9)[0], expected)
 
 
-@pytest.mark.parametrize(
-    ("bad", "code"),
-    [
-        (dataclasses.replace(LOAD, address=IN + 8), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, stride=72), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, rows=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, row_bytes=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, signal_prev=True), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(MATMUL, m=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(STORE, wait_next=True), NpuFault.BAD_DESCRIPTOR),
-        (npu.Fence(signal_next=True), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, base=97), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(LOAD, rows=65535, row_step=65535), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, a_base=121), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, w_base=121), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, n=16, c_step=57), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, k=65535, n=65535), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(STORE, c_base=57), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(LOAD, address=0x1_0000_0000), NpuFault.BUS_ERROR),
-    ],
-)
-def test_illegal_descriptors_are_reported_and_what_was_before_them_is_done(bad, code):
+ILLEGAL = [
+    (dataclasses.replace(LOAD, address=IN + 8), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(LOAD, stride=72), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(LOAD, rows=0), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(LOAD, row_bytes=0), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(LOAD, signal_prev=True), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(MATMUL, m=0), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(STORE, wait_next=True), NpuFault.BAD_DESCRIPTOR),
+    (npu.Fence(signal_next=True), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(LOAD, base=97), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(LOAD, rows=65535, row_step=65535), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(MATMUL, a_base=121), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(MATMUL, w_base=121), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(MATMUL, n=16, c_step=57), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(MATMUL, k=65535, n=65535), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(STORE, c_base=57), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(LOAD, address=0x1_0000_0000), NpuFault.BUS_ERROR),
+]
+
+
+def test_illegal_descriptors_are_reported_and_what_was_before_them_is_done():
     bench = Bench(PARAMS, latency=5)
-    job = [LOAD, npu.Fence(), STORE, bad, dataclasses.replace(STORE, address=OUT + 0x1000)]
-    bench.write(OUT, b"\xa5" * 0x2000)
     bench.write(IN, bytes(range(256)))
 
     async def testbench(ctx):
-        assert await bench.job(ctx, job, address=LIST) == 2
-        where = bad.address if code is NpuFault.BUS_ERROR else LIST + 3 * 32
-        assert await bench.fault(ctx) == (code, 3, where)
-        assert bench.ram.quiet()
-        assert not bench.ram.bytes[OUT : OUT + 256].any()
-        assert (bench.ram.bytes[OUT + 0x1000 : OUT + 0x1100] == 0xA5).all()
-        assert await bench.access(ctx, False, REG.DONE_COUNT) == 0
-        await works(bench, ctx)
+        for count, (bad, code) in enumerate(ILLEGAL):
+            bench.write(OUT, b"\xa5" * 0x2000)
+            job = [LOAD, npu.Fence(), STORE, bad, dataclasses.replace(STORE, address=OUT + 0x1000)]
+            assert await bench.job(ctx, job, address=LIST) == 2, bad
+            where = bad.address if code is NpuFault.BUS_ERROR else LIST + 3 * 32
+            assert await bench.fault(ctx) == (code, 3, where), bad
+            assert bench.ram.quiet()
+            assert (bench.ram.bytes[OUT : OUT + 256] != 0xA5).any(), bad
+            assert (bench.ram.bytes[OUT + 0x1000 : OUT + 0x1100] == 0xA5).all(), bad
+            if count % 5 == 0:
+                done = await bench.access(ctx, False, REG.DONE_COUNT)
+                await works(bench, ctx)
+                assert await bench.access(ctx, False, REG.DONE_COUNT) == done + 1
 
     bench.run(testbench)
 

@@ -53,10 +53,10 @@ class StorageDma:
             yield from self._read_flash(offset, address, length)
 
     def _write_flash(self, offset: int, address: int, length: int) -> Routine:
-        """Flash takes the first beat after its latency, and is done a latency after the last."""
+        """Flash takes beats as they come, and is done a latency after the last."""
         timing, start = self._timing, self._hardware.now
         answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, length=length)
-        done = start + 2 * timing.latency + round(length / timing.bytes_per_cycle)
+        done = max(self._hardware.now, start + round(length / timing.bytes_per_cycle)) + timing.latency
         yield self._hardware.env.timeout(max(0, done - self._hardware.now))
         self._flash.bytes[offset : offset + length] = memoryview(answer.data)
         self._finish(error=answer.response is not Response.OKAY)

@@ -51,9 +51,7 @@ def phase_table(run: Mapping[str, Any]) -> Table:
     """Where the time to the first token went, in cycles that each count once."""
     designs = run["designs"]
     phases = dict.fromkeys(phase for design in designs.values() for phase in design["ttft_phases"])
-    table = _table(
-        "Time to first token by phase, cycles (what runs beside computing counts as compute)", "design", *phases
-    )
+    table = _table("Time to first token by phase, in cycles", "design", *phases)
     for name, design in designs.items():
         table.add_row(name, *(f"{design['ttft_phases'].get(phase, 0):,}" for phase in phases))
     return table

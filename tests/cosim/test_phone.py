@@ -46,7 +46,7 @@ def test_reset_cuts_off_accesses_keeps_memory_and_closes_the_filter():
 
 def test_storage_moves_data_at_the_bandwidth_of_flash():
     result = run("storage", flash=FlashTiming(latency=3000, bytes_per_cycle=2.0))
-    least = 3000 + result["length"] / 2.0
+    least = 3000 + (result["length"] - 16) / 2.0  # the first beat needs no time on the medium
     assert least <= result["read"] < least + 500
     assert least <= result["written"] < least + 500
 

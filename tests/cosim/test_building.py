@@ -1,0 +1,136 @@
+"""Builds: power-up contents, missing tools, the cache and its lock."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flexserve_cosim import compiler, toolchain
+from flexserve_cosim.compiler import Design, build_root, compile_design
+from flexserve_cosim.powerup import unknown_at_power_up
+from flexserve_sw.errors import UserError
+
+VERILOG = r"""
+module x(clk, q);
+  reg \$auto$verilog_backend.cc:2355:dump_module$1  = 0;
+  input clk;
+  output [7:0] q;
+  reg [7:0] q = 8'h00;
+  reg [7:0] \odd.name$1  = 8'h03;
+  reg [3:0] constant = 4'h5;
+  reg [7:0] \next ;
+  reg [7:0] ram [1:0];
+  initial begin
+    ram[0] = 8'h00;
+    ram[1] = 8'h00;
+  end
+  reg [7:0] rom [1:0];
+  initial begin
+    rom[0] = 8'h00;
+    rom[1] = 8'h07;
+  end
+  always @(posedge clk) begin
+    q <= \next ;
+    \odd.name$1  <= q;
+  end
+  always @* begin
+    if (\$auto$verilog_backend.cc:2355:dump_module$1 ) begin end
+    \next  = ram[0] + rom[1] + constant + \odd.name$1 ;
+  end
+endmodule
+"""
+
+
+def test_registers_and_empty_memories_lose_their_initial_values_and_roms_keep_them():
+    text = unknown_at_power_up(VERILOG)
+    assert "reg [7:0] q ;" in text
+    assert r"reg [7:0] \odd.name$1 ;" in text
+    assert "ram[0] = 8'h00;" not in text
+    assert "rom[1] = 8'h07;" in text
+    assert "reg [3:0] constant = 4'h5;" in text, "what no clock writes is a constant"
+    assert "dump_module" not in text
+
+
+@pytest.mark.parametrize(("tool", "what"), [("g++", "C++ compiler"), ("make", "make"), ("perl", "perl")])
+def test_missing_tool_is_named_in_one_sentence(tmp_path, monkeypatch, tool, what):
+    for name in {"g++", "make", "perl"} - {tool}:
+        (tmp_path / name).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    toolchain.find_toolchain.cache_clear()
+    try:
+        with pytest.raises(
+            UserError, match=rf"^There is no {what.replace('+', '.')} on PATH.*install {tool.replace('+', '.')}\.$"
+        ):
+            toolchain.find_toolchain()
+    finally:
+        toolchain.find_toolchain.cache_clear()
+
+
+def test_place_of_the_cache_can_be_chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLEXSERVE_BUILD", str(tmp_path / "here"))
+    assert build_root() == tmp_path / "here"
+    monkeypatch.delenv("FLEXSERVE_BUILD")
+    assert build_root() == Path(compiler.__file__).parents[2] / "build"
+
+
+def test_path_with_spaces_is_refused_before_make_trips_over_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLEXSERVE_BUILD", str(tmp_path / "two words"))
+    with pytest.raises(UserError, match="path with spaces"):
+        compile_design(tiny(tmp_path))
+
+
+def test_verilog_that_verilator_refuses_leaves_no_build(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLEXSERVE_BUILD", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"^Verilator failed with exit code 1"):
+        compile_design(tiny(tmp_path, "module x(input clk; endmodule\n"))
+    assert not list((tmp_path / "cache").rglob("x-*/sim"))
+
+
+def tiny(directory, text="module x(input clk, output reg q); always @(posedge clk) q <= ~q; endmodule\n"):
+    source = directory / "x.v"
+    source.write_text(text)
+    return Design(name="x", sources=(source,), top="x", public=("clk", "q"))
+
+
+BUILD = """
+from pathlib import Path
+from flexserve_cosim.compiler import compile_design
+from tests.cosim.test_building import tiny
+print("start", flush=True)
+print(compile_design(tiny(Path({directory!r})), progress=lambda text: print(text, flush=True)).executable, flush=True)
+"""
+
+
+@pytest.mark.rtl
+def test_interrupted_build_leaves_no_lock_and_no_process_and_two_builders_share_one_build(tmp_path):
+    environment = os.environ | {"FLEXSERVE_BUILD": str(tmp_path / "cache"), "PYTHONPATH": os.getcwd()}
+
+    def start():
+        command = [sys.executable, "-c", BUILD.format(directory=str(tmp_path))]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    first = start()
+    while "Building" not in first.stdout.readline():
+        pass
+    time.sleep(1.5)
+    first.send_signal(signal.SIGINT)
+    first.wait(20)
+    assert first.returncode != 0
+    assert not [line for line in _commands() if str(tmp_path / "cache") in line], "make must be gone"
+    two = [start(), start()]
+    outputs = [process.communicate(timeout=300)[0] for process in two]
+    assert [process.returncode for process in two] == [0, 0]
+    assert outputs[0].splitlines()[-1] == outputs[1].splitlines()[-1]
+    assert sum("Building" in output for output in outputs) == 1
+
+
+def _commands():
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue

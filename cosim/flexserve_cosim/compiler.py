@@ -53,7 +53,8 @@ _VERILATOR_FLAGS = (
 )
 _CXX_FLAGS = ("-std=c++20", "-march=native")
 _OPT_FAST = "-O2"
-_OPT_SLOW = "-O1"
+_OPT_SLOW = "-O0"  # code that runs once
+_OPT_WAVES = "-O1"  # recording is the bottleneck there, and compiling it the cost
 _RUNTIME_OBJECTS = "verilated*.o"
 
 
@@ -170,6 +171,7 @@ def _key(design: Design, tools: Toolchain, wave: str | None) -> str:
         _CXX_FLAGS,
         _OPT_FAST,
         _OPT_SLOW,
+        _OPT_WAVES,
         wave,
     ]
     digest.update(json.dumps(facts, sort_keys=True).encode())
@@ -188,7 +190,7 @@ def _verilate(design: Design, tools: Toolchain, wave: str | None, directory: Pat
     libs = cocotb_tools.config.libs_dir
     command = [*tools.verilator, *_VERILATOR_FLAGS, "--Mdir", "obj", "-o", "sim", "--output-split", "20000"]
     if wave is not None:
-        command += [f"--trace-{wave}", "--trace-structs"]
+        command += [f"--trace-{wave}", "--no-trace-params"]
     cxx_flags = " ".join(_CXX_FLAGS)
     command += ["-CFLAGS", cxx_flags, "-LDFLAGS", f"-rdynamic -Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"]
     command += [str(_public_file(design, directory)), *map(str, design.sources)]
@@ -200,7 +202,7 @@ def _verilate(design: Design, tools: Toolchain, wave: str | None, directory: Pat
     run_tool(command, cwd=directory, environment=tools.environment, what="Verilator")
 
 
-def _make(tools: Toolchain, directory: Path, runtime: Path) -> None:
+def _make(tools: Toolchain, wave: str | None, directory: Path, runtime: Path) -> None:
     """Compile. Objects of Verilator's own runtime are the same in every build of a kind and are kept beside them."""
     objects = directory / "obj"
     with locked(runtime.with_suffix(".lock")):
@@ -213,7 +215,7 @@ def _make(tools: Toolchain, directory: Path, runtime: Path) -> None:
         "-f",
         "Vtop.mk",
         f"-j{_JOBS}",
-        f"OPT_FAST={_OPT_FAST}",
+        f"OPT_FAST={_OPT_FAST if wave is None else _OPT_WAVES}",
         f"OPT_SLOW={_OPT_SLOW}",
         *tools.make_variables,
     ]
@@ -266,7 +268,7 @@ def compile_design(design: Design, *, waves: bool = False, progress: Progress | 
             work.mkdir(parents=True)
             _verilate(design, tools, wave, work)
             runtime_key = hashlib.sha256(json.dumps([tools.version, _CXX_FLAGS, wave]).encode()).hexdigest()[:16]
-            _make(tools, work, root / f"runtime-{runtime_key}")
+            _make(tools, wave, work, root / f"runtime-{runtime_key}")
             (work / "obj" / "sim").rename(work / "sim")
             shutil.rmtree(work / "obj")
             shutil.rmtree(home, ignore_errors=True)

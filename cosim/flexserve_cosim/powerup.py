@@ -22,10 +22,11 @@ def unknown_at_power_up(verilog: str) -> str:
     """The same modules without initial values of clocked registers and of memories that start as all zeros.
 
     A memory that starts as anything else is a ROM and stays. The event that Yosys puts into each combinational process
-    to start it at time zero goes too: Verilator evaluates everything at time zero, and runs faster without.
+    to start it at time zero goes too: Verilator evaluates everything at time zero, and runs faster without. Names that
+    Amaranth made up get a leading underscore, which keeps them out of waveforms.
     """
     parts = re.split(r"(?m)^(?=(?:\(\*.*\*\)\n)*module )", verilog)
-    return "".join(_module(part) for part in parts)
+    return "".join(_module(part) for part in parts).replace("\\$", "\\_$")
 
 
 def _module(text: str) -> str:

@@ -45,6 +45,11 @@ endmodule
 """
 
 
+def test_made_up_names_stay_out_of_waveforms():
+    text = unknown_at_power_up("module x(a);\n  input a;\n  wire \\$1 ;\n  assign \\$1  = a;\nendmodule\n")
+    assert text == "module x(a);\n  input a;\n  wire \\_$1 ;\n  assign \\_$1  = a;\nendmodule\n"
+
+
 def test_registers_and_empty_memories_lose_their_initial_values_and_roms_keep_them():
     text = unknown_at_power_up(VERILOG)
     assert "reg [7:0] q ;" in text

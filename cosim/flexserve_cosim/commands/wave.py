@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,4 +68,8 @@ def wave(output: Path, pressure: int, array: int, seed: int, console: Console) -
     console.print(
         f"Wrote {dump} ({dump.stat().st_size / 1e6:.1f} MB, {cycles:,} cycles) and its layout.", highlight=False
     )
-    console.print(f"Look at it with: gtkwave {home / 'flexserve.gtkw'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Look at it with: gtkwave --rcvar 'do_initial_zoom_fit yes' {shlex.quote(str(home / 'flexserve.gtkw'))}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -14,7 +14,7 @@ import flexserve_hw
 from flexserve_hw.params import SocParams
 
 from . import powerup
-from .compiler import Design, Progress, SimBuild, build_root, compile_design, locked
+from .compiler import Design, Progress, SimBuild, build_root, cache_errors, compile_design, locked
 
 __all__ = ["SimBuild", "build", "emitted"]
 
@@ -36,7 +36,7 @@ def build(
     progress
         Told, in sentences, what takes long.
 
-    Raises :class:`flexserve_sw.errors.UserError` if a tool is missing or fails.
+    Raises :class:`flexserve_sw.errors.UserError` if a tool is missing or fails, or the cache cannot be written.
     """
     params = params or SocParams()
     folder = emitted(ip, params, progress=progress)
@@ -62,7 +62,7 @@ def emitted(ip: str, params: SocParams, *, progress: Progress | None = None) -> 
     home = root / f"{ip}-verilog-{_source_key(ip, params)}"
     if home.exists():
         return home
-    with locked(root / f"{home.name}.lock"):
+    with cache_errors(root), locked(root / f"{home.name}.lock"):
         if home.exists():
             return home
         if progress:

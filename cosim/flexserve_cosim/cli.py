@@ -63,7 +63,10 @@ def run_command(
     json: Annotated[Path | None, typer.Option(help="Write every figure of the run.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page with plots.")] = None,
 ) -> None:
-    """Let a language model answer from protected memory on the simulated phone, and compare designs."""
+    """Let a language model answer from protected memory on the simulated phone, and compare designs.
+
+    Ends with 1 if a value differs from the reference or a recall changed the answer.
+    """
     from .commands.run import RunOptions, run
 
     options = RunOptions(
@@ -80,7 +83,8 @@ def run_command(
         json=json,
         report=report,
     )
-    run(options, console())
+    if not run(options, console()):
+        raise typer.Exit(EXIT_CHECK)
 
 
 @app.command("attack")

@@ -109,6 +109,18 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def cache_errors(root: Path) -> Iterator[None]:
+    """Turn a cache that cannot be written into the sentence for it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The simulator cannot be built in {root}: {(error.strerror or str(error)).lower()}; "
+            "set FLEXSERVE_BUILD to a writable folder."
+        ) from error
+
+
 def run_tool(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], what: str) -> None:
     """Run a build step in its own process group, and end the whole group if we are interrupted."""
     log = cwd / "log.txt"
@@ -257,22 +269,19 @@ def compile_design(design: Design, *, waves: bool = False, progress: Progress | 
     )
     if result.executable.exists():
         return result
-    try:
-        with locked(root / f"{home.name}.lock"):
-            if result.executable.exists():
-                return result
-            if progress:
-                progress(f"Building the simulator of {design.name} (once; it is kept in {root})")
-            work = root / f"{home.name}.work"
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-            _verilate(design, tools, wave, work)
-            runtime_key = hashlib.sha256(json.dumps([tools.version, _CXX_FLAGS, wave]).encode()).hexdigest()[:16]
-            _make(tools, wave, work, root / f"runtime-{runtime_key}")
-            (work / "obj" / "sim").rename(work / "sim")
-            shutil.rmtree(work / "obj")
-            shutil.rmtree(home, ignore_errors=True)
-            work.rename(home)
-    except OSError as error:
-        raise UserError(f"The simulator cannot be built in {root}: {error.strerror or error}.") from error
+    with cache_errors(root), locked(root / f"{home.name}.lock"):
+        if result.executable.exists():
+            return result
+        if progress:
+            progress(f"Building the simulator of {design.name} (once; it is kept in {root})")
+        work = root / f"{home.name}.work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        _verilate(design, tools, wave, work)
+        runtime_key = hashlib.sha256(json.dumps([tools.version, _CXX_FLAGS, wave]).encode()).hexdigest()[:16]
+        _make(tools, wave, work, root / f"runtime-{runtime_key}")
+        (work / "obj" / "sim").rename(work / "sim")
+        shutil.rmtree(work / "obj")
+        shutil.rmtree(home, ignore_errors=True)
+        work.rename(home)
     return result

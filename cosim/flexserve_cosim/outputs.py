@@ -70,6 +70,10 @@ class PendingFile:
 def pending(*paths: Path | None) -> Iterator[list[PendingFile | None]]:
     """Reserve all ``paths`` (None stays None), and give all of them their final names only if the body succeeds."""
     files: list[PendingFile | None] = []
+    places = [path.resolve() for path in paths if path is not None]
+    for path in paths:
+        if path is not None and places.count(path.resolve()) > 1:
+            raise UserError(f"Two outputs are to be written to {path}: give each a file of its own.")
     try:
         for path in paths:
             files.append(None if path is None else PendingFile(path=path))

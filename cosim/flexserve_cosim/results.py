@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Clock", "attack_summary", "run_summary"]
+__all__ = ["Clock", "attack_summary", "failures", "run_summary"]
 
 Message = Mapping[str, Any]
 
@@ -79,6 +79,16 @@ def run_summary(
             "decode_cycles_per_token_without": calm["decode_cycles_per_token"],
         }
     return summary
+
+
+def failures(summary: Message) -> list[str]:
+    """What in a run's summary is not as it must be, a sentence each."""
+    wrong = []
+    if not summary["bit_exact"]:
+        wrong.append("A value or a token differs from the int8 reference.")
+    if "recall" in summary and not summary["recall"]["tokens_equal"]:
+        wrong.append("The answer with recalls differs from the answer without.")
+    return wrong
 
 
 def _ratios(designs: Mapping[str, Message], base: int | None) -> dict[str, float]:

@@ -140,6 +140,13 @@ def test_missing_compiler_is_said_with_what_to_install(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    done = flexserve("run", "--json", tmp_path / "run.json", environment={"FLEXSERVE_BUILD": "/proc/nowhere"})
+    assert is_one_sentence(done), done
+    assert "FLEXSERVE_BUILD" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
 def test_unknown_attack_lists_the_known_ones(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,12 @@ def test_value_that_json_does_not_know_is_refused_and_leaves_nothing(tmp_path: P
     assert os.listdir(tmp_path) == []
 
 
+def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give each a file of its own"), pending(tmp_path / "a", tmp_path / "." / "a"):
+        pytest.fail("the body ran")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["/dev/full", "/dev/null"])
 def test_device_is_refused_and_stays_a_device(name: str) -> None:
     with pytest.raises(UserError, match="not a regular file"), pending(Path(name)):

@@ -6,7 +6,7 @@ import pytest
 
 from flexserve_cosim.report.attacks import attacks_page, evidence_text
 from flexserve_cosim.report.run import busy_share
-from flexserve_cosim.results import Clock, attack_summary, run_summary
+from flexserve_cosim.results import Clock, attack_summary, failures, run_summary
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -50,6 +50,17 @@ def test_one_wrong_value_in_any_session_makes_the_run_not_bit_exact(flaw: dict[s
 def test_answer_that_a_recall_changed_is_reported() -> None:
     assert summary({"flexserve": result()}, result())["recall"]["tokens_equal"] is True
     assert summary({"flexserve": result()}, result(tokens=[1, 3]))["recall"]["tokens_equal"] is False
+
+
+def test_run_that_is_as_it_must_be_has_no_failures() -> None:
+    assert failures(summary({"flexserve": result()}, result())) == []
+
+
+def test_changed_answer_and_wrong_value_are_failures() -> None:
+    changed = failures(summary({"flexserve": result()}, result(tokens=[1, 3])))
+    assert changed == ["The answer with recalls differs from the answer without."]
+    wrong = failures(summary({"flexserve": result(bit_exact=False)}))
+    assert wrong == ["A value or a token differs from the int8 reference."]
 
 
 def test_speed_is_cycles_over_wall_clock_time_of_the_phase() -> None:

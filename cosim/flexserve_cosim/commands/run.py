@@ -20,7 +20,7 @@ from flexserve_sw.llm import held_out_text, perplexity
 from ..build import build
 from ..outputs import pending
 from ..report.run import require_plots, run_page
-from ..results import REFERENCE, Clock, run_summary
+from ..results import REFERENCE, Clock, failures, run_summary
 from ..sessions import Job, Simulate, run_jobs
 from ..tables import design_table, phase_table, recall_lines
 from ..toolchain import find_toolchain, wave_format
@@ -68,8 +68,8 @@ class RunOptions:
         }
 
 
-def run(options: RunOptions, console: Console) -> None:
-    """Check everything that can be checked, then simulate, then write and show what came of it."""
+def run(options: RunOptions, console: Console) -> bool:
+    """Check, simulate, write and show what came of it; return whether it is as it must be."""
     designs = tuple(dict.fromkeys(options.designs)) or tuple(DESIGNS)
     for name in designs:
         find_design(name)
@@ -114,6 +114,10 @@ def run(options: RunOptions, console: Console) -> None:
     for path in (options.json, options.trace, options.report, waves):
         if path is not None:
             console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    wrong = failures(summary)
+    for sentence in wrong:
+        console.print(sentence, style="bold red", highlight=False, soft_wrap=True)
+    return not wrong
 
 
 def _wave_name(path: Path | None) -> Path | None:

@@ -33,13 +33,13 @@ def wave(output: Path, pressure: int, array: int, seed: int, console: Console) -
     if not 1 <= seed < 1 << 31:
         raise UserError(f"The seed must be from 1 to {(1 << 31) - 1}, not {seed}.")
     params = soc_params(array)
-    home = directory(output)
     argument: dict[str, Any] = {
         "design": "flexserve", "prompt": PROMPT, "tokens": TOKENS, "pressure": pressure, "pressure_at": 1,
         "array": array, "seed": seed, "timeline": False,
     }  # fmt: skip
     plan = check(argument)
     find_toolchain()
+    home = directory(output)
     with view(console, prompt=PROMPT) as watcher:
         recording = build("soc", params, waves=True, progress=watcher.note)
         dump = home / f"flexserve.{recording.waves}"

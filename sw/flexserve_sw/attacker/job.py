@@ -38,6 +38,7 @@ async def mount(machine: Machine, cases: Iterable[Attack], *, control: bool, see
             "property": case.aim,
             "story": case.story,
             "control": case.control if control else None,
+            "control_kind": case.kind.value,
             "outcome": "succeeded" if evidence[case.name].success else "blocked",
             "evidence": evidence[case.name].seen,
             "cycles": machine.now - begin,

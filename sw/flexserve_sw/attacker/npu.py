@@ -12,7 +12,7 @@ from ..monitor.layout import Extent
 from ..npu import Caps, Descriptor
 from ..regs import GATE_SECURE, NPU_NORMAL, NPU_SECURE, NpuFrame, NpuSpace, RecallCommand, RecallResult
 from .accelerator import SIDE, Workbench, identity, lend_npu, serial, take_npu
-from .case import Evidence, attack
+from .case import ControlKind, Evidence, attack
 from .memory import ORDINARY
 from .scene import Scene, Sweep
 
@@ -36,6 +36,13 @@ async def _service_bench(scene: Scene) -> Workbench:
     if scene.protected:
         await scene.lend(list(pages.pages()))
     return Workbench(scene, pages, by=scene.service)
+
+
+async def _done(sweep: Sweep, bench: Workbench, program: Sequence[Descriptor]) -> None:
+    """Run a job of the attacker's that touches nothing but its own: what it brings counts only if it ran."""
+    sweep.attempts += 1
+    await bench.run(program)
+    sweep.responses["done"] += 1
 
 
 async def _attempt(sweep: Sweep, bench: Workbench, program: Sequence[Descriptor]) -> None:
@@ -107,7 +114,8 @@ async def _use_npu(scene: Scene) -> Caps:
 async def _harvest(scene: Scene, sweep: Sweep, caps: Caps) -> tuple[dict[str, int], int]:
     """The OS looks for what is in the NPU: values of the service by place, and values that are not zero.
 
-    It stores the accumulators as they are, and multiplies what the scratchpads hold with identities of its own.
+    It stores the accumulators as they are, and multiplies what the scratchpads hold with identities of its own. Raises
+    ``NpuJobFailed`` if it could not look.
     """
     bench = _bench(scene, 0)
     await bench.ready()
@@ -124,7 +132,7 @@ async def _harvest(scene: Scene, sweep: Sweep, caps: Caps) -> tuple[dict[str, in
         bench.multiply(SIDE, a_base=far_a, w_base=0),
         bench.save(SIDE, at=2 * ROWS),
     ]
-    await _attempt(sweep, bench, serial(steps))
+    await _done(sweep, bench, serial(steps))
     found = await bench.get(2 * ROWS + SIDE)
     weights, activations = (_matrix(part) for part in _operands(scene))
     parts = {
@@ -147,21 +155,18 @@ async def npu_residue(scene: Scene) -> Evidence:
 
 @attack("warm-reset", "SEC-01", control=ORDINARY)
 async def warm_reset(scene: Scene) -> Evidence:
-    """The OS resets the phone while the secret is in memory and in the NPU, and reads both.
+    """The OS resets the phone while the secret is in memory, which keeps its contents over a reset, and reads it.
 
-    One read is waiting from before the monitor has started. Memory and scratchpads keep their contents over a reset.
+    One read is waiting from before the monitor has started.
     """
     machine, sweep = scene.machine, Sweep()
-    caps = await _use_npu(scene)
     await machine.reset()
     early = machine.spawn(scene.read(sweep, scene.address, len(scene.secret), by=OS), name="early read")
     await scene.boot()
     await early.join()
     for by in (OS, Initiator.HOSTILE_DEVICE):
         await scene.read(sweep, scene.address, len(scene.secret), by=by)
-    leaks, residue = await _harvest(scene, sweep, caps)
-    seen = {**sweep.seen(), "npu_values_leaked": leaks, "npu_values_not_zero": residue}
-    return Evidence(sweep.learnt or residue > 0, seen)
+    return Evidence(sweep.learnt, sweep.seen())
 
 
 @attack("npu-poison", "SEC-09", control=IN_PLACE)
@@ -175,7 +180,7 @@ async def npu_poison(scene: Scene) -> Evidence:
     weights, activations = (_matrix(part) for part in _operands(scene))
     await bench.set_weights(_matrix(scene.forged(SIDE * SIDE)), caps)
     await bench.put(bench.activations, scene.forged(ROWS * SIDE))
-    await _attempt(sweep, bench, _leavings(bench, caps))
+    await _done(sweep, bench, _leavings(bench, caps))
 
     service = await _service_bench(scene)
     ticket = await lend_npu(scene)
@@ -231,12 +236,15 @@ async def npu_interference(scene: Scene) -> Evidence:
     return Evidence(end != "done" or jobs != 1 or wrong > 0, seen)
 
 
-@attack("npu-replay", "SEC-10", control="The service's driver reads the present ticket each time, and keeps none.")
+@attack(
+    "npu-replay",
+    "SEC-10",
+    control="The service's driver reads the present ticket each time, and keeps none.",
+    kind=ControlKind.CARELESS,
+)
 async def npu_replay(scene: Scene) -> Evidence:
     """The OS takes the NPU, lends it anew, and has the schedule of the earlier lending played once more."""
-    remembers, machine = scene.protected, scene.machine
-    if not remembers:
-        scene = await Scene.open(machine, protected=True, seed=1)
+    remembers, machine = not scene.control, scene.machine
 
     async def quoted(ticket: int) -> int:
         """The ticket that the service's driver quotes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..machine import PAGE_BYTES, BusFault, Initiator
 from ..regs import RecallCommand
 from ..regs import RecallState as State
-from .case import Evidence, attack
+from .case import ControlKind, Evidence, attack
 from .memory import ORDINARY
 from .scene import GRACE, SECRET_PAGES, Scene, Sweep
 
@@ -87,15 +87,18 @@ async def aba(scene: Scene) -> Evidence:
     return Evidence(believed, {**sweep.seen(), "service_faulted": found is None, "service_read_forgery": believed})
 
 
-@attack("squatter", "SEC-07", control="The monitor leaves the grace period at the hardware's maximum.")
+@attack(
+    "squatter",
+    "SEC-07",
+    control="The monitor leaves the grace period at the hardware's maximum.",
+    kind=ControlKind.MISCONFIGURED,
+)
 async def squatter(scene: Scene) -> Evidence:
     """A secure world that has turned bad keeps lent pages: it goes on using them and never releases any."""
     machine, first, count = scene.machine, scene.pages[0], len(scene.pages)
-    if not scene.protected:
+    if scene.control:
         await machine.reset()
         await scene.boot(grace=0xFFFF_FFFF)
-        scene.pages = list(scene.layout.lendable.pages())[:count]
-        first = scene.pages[0]
         await scene.lend(scene.pages)
     await scene.os_port.command(RecallCommand.RECALL, first, count)
     begin, squatting = machine.now, True

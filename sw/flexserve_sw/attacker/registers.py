@@ -18,12 +18,13 @@ from ..regs import (
     Tzc400,
 )
 from ..regs import RecallState as State
-from .case import Evidence, attack
+from .case import ControlKind, Evidence, attack
 from .scene import Scene, Sweep
 
 OS, DEVICE, SECURE = Initiator.NORMAL_CPU, Initiator.HOSTILE_DEVICE, Initiator.SECURE_CPU
 
-NO_WORLDS = "The attacker's code runs in the secure state, as on a phone whose OS was never moved out of it."
+ENTITLED = "The secure world makes the same accesses, which shows that the attacker is refused for who it is."
+"""Fabric and frames tell the worlds apart by wires, which no configuration takes away."""
 
 _CONFIGURATION = {
     "region 0 attributes": (TZC.REGION[0].ATTRIBUTES, 3 << 30),
@@ -71,20 +72,20 @@ async def _reconfigure(scene: Scene, targets: dict[str, tuple[int, int]], attack
     return Evidence(bool(changed), seen)
 
 
-@attack("secure-register-write", "SEC-08", control=NO_WORLDS)
+@attack("secure-register-write", "SEC-08", control=ENTITLED, kind=ControlKind.ENTITLED)
 async def secure_register_write(scene: Scene) -> Evidence:
     """Kernel and hostile device rewrite regions, action and interrupts in the secure frames."""
-    return await _reconfigure(scene, _CONFIGURATION, (OS, DEVICE) if scene.protected else (SECURE,))
+    return await _reconfigure(scene, _CONFIGURATION, (SECURE,) if scene.control else (OS, DEVICE))
 
 
-@attack("secure-register-read", "SEC-08", control=NO_WORLDS)
+@attack("secure-register-read", "SEC-08", control=ENTITLED, kind=ControlKind.ENTITLED)
 async def secure_register_read(scene: Scene) -> Evidence:
     """Kernel and hostile device read the secure frames: recall timers, violations, tickets, fail records."""
     answers: Counter[str] = Counter()
     told = 0
     addresses = [TZC.BUILD_CONFIG, TZC.ACTION, TZC.REGION[2].ATTRIBUTES, FLEX_SECURE.ID, FLEX_SECURE.VIOLATIONS]
     addresses += [FLEX_SECURE.CONTROL, FLEX_SECURE.MANAGERS, GATE_SECURE.ID, GATE_SECURE.GRACE, NPU_SECURE.ID]
-    for by in (OS, DEVICE) if scene.protected else (SECURE,):
+    for by in (SECURE,) if scene.control else (OS, DEVICE):
         for address in addresses:
             try:
                 told += await scene.machine.read_register(address, by=by) != 0
@@ -95,11 +96,16 @@ async def secure_register_read(scene: Scene) -> Evidence:
     return Evidence(told > 0, {"attempts": answers.total(), "responses": dict(answers), "words_told": told})
 
 
-@attack("lock-bypass", "SEC-08", control="The monitor does not lock the configuration after boot.")
+@attack(
+    "lock-bypass",
+    "SEC-08",
+    control="The monitor does not lock the configuration after boot.",
+    kind=ControlKind.MISCONFIGURED,
+)
 async def lock_bypass(scene: Scene) -> Evidence:
     """A bug in the secure world lets an attacker write window, grace period and managers after boot."""
-    if not scene.protected:
-        await scene.boot_careless(managers=1)
+    if scene.control:
+        await scene.boot_careless()
     return await _reconfigure(scene, _LOCKED, (SECURE,))
 
 
@@ -113,7 +119,7 @@ async def _order(
     await scene.machine.delay(2_000)
 
 
-@attack("usurped-command", "SEC-08", control=NO_WORLDS)
+@attack("usurped-command", "SEC-08", control=ENTITLED, kind=ControlKind.ENTITLED)
 async def usurped_command(scene: Scene) -> Evidence:
     """The OS gives the secure world's commands: it releases the secret's pages and accepts or seals pages in its stead.
 
@@ -121,24 +127,27 @@ async def usurped_command(scene: Scene) -> Evidence:
     """
     answers: Counter[str] = Counter()
     spare = scene.layout.lendable.first + 16
-    if not scene.protected:
-        await scene.lend(list(scene.layout.lendable.pages())[:1])
     lent = scene.layout.lendable.first
     await scene.os_port.command(RecallCommand.DELEGATE, spare, 1)
     attempts = ((RecallCommand.RELEASE, lent), (RecallCommand.ACCEPT, spare), (RecallCommand.SEAL, spare + 1))
     before = [await scene.state(page) for _, page in attempts]
     for code, page in attempts:
         await _order(scene, answers, FLEX_NORMAL.CMD, code, page, by=OS)
-        await _order(scene, answers, FLEX_SECURE.CMD, code, page, by=OS if scene.protected else SECURE)
+        await _order(scene, answers, FLEX_SECURE.CMD, code, page, by=SECURE if scene.control else OS)
     after = [await scene.state(page) for _, page in attempts]
     changed = [code.name for (code, _), old, new in zip(attempts, before, after, strict=True) if old is not new]
     return Evidence(bool(changed), {"attempts": 2 * len(attempts), "responses": dict(answers), "applied": changed})
 
 
-@attack("device-manager", "SEC-08", control="The monitor lets the device's NSAID manage pages and the NPU.")
+@attack(
+    "device-manager",
+    "SEC-08",
+    control="The monitor lets the device's NSAID manage pages and the NPU.",
+    kind=ControlKind.MISCONFIGURED,
+)
 async def device_manager(scene: Scene) -> Evidence:
     """A hostile device lends and recalls pages and the NPU through the normal world's management frames."""
-    if not scene.protected:
+    if scene.control:
         await scene.boot_careless(managers=0b1001)
     answers: Counter[str] = Counter()
     page = scene.layout.lendable.first + 16
@@ -152,7 +161,12 @@ async def device_manager(scene: Scene) -> Evidence:
     return Evidence(bool(moved), {"attempts": 2, "responses": dict(answers), "moved": moved})
 
 
-@attack("log-flood", "SEC-13", control="The monitor's interrupt handler clears the record without reading it first.")
+@attack(
+    "log-flood",
+    "SEC-13",
+    control="The monitor's interrupt handler clears the record without reading it first.",
+    kind=ControlKind.CARELESS,
+)
 async def log_flood(scene: Scene) -> Evidence:
     """After one telling violation the attacker floods the filter with others, so that the first record is overwritten.
 
@@ -161,7 +175,7 @@ async def log_flood(scene: Scene) -> Evidence:
     sweep = Sweep()
     target = scene.layout.sealed.address + 0x40
     await scene.read(sweep, target, 16, by=OS)
-    if not scene.protected:
+    if scene.control:
         await scene.machine.write_register(TZC.INT_CLEAR, Tzc400.INT_CLEAR__CLEAR.put(1), by=SECURE)
     for page in list(scene.layout.sealed.pages()) * 8:
         await scene.write(sweep, page * PAGE_BYTES, bytes(16), by=DEVICE)

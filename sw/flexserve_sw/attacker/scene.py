@@ -13,7 +13,7 @@ import numpy as np
 
 from ..drivers.command import CommandPort
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Initiator, Machine
-from ..monitor.boot import boot
+from ..monitor.boot import CPU_ONLY, boot
 from ..monitor.layout import Extent, Layout, extents_of
 from ..monitor.regions import Regions
 from ..recall import Outcome
@@ -74,14 +74,18 @@ class Scene:
 
     Members
     -------
+    protected
+        Whether the service is in the secure world.
+    control
+        Whether this is the scene of a control; if it is protected all the same, the attack itself makes it unsafe.
     service
         Port from which the service works: the secure CPU, or without protection the normal one.
     pages
         Page frame numbers that hold ``secret``.
     """
 
-    def __init__(self, machine: Machine, *, protected: bool, seed: int) -> None:
-        self.machine, self.protected = machine, protected
+    def __init__(self, machine: Machine, *, protected: bool, control: bool, seed: int) -> None:
+        self.machine, self.protected, self.control = machine, protected, control
         # A stream of its own: what memory powers up with may come from the same seed.
         self.random = np.random.default_rng([seed, int.from_bytes(b"secret", "big")])
         self.layout = Layout(
@@ -102,9 +106,9 @@ class Scene:
         self._beats = {self.secret[at : at + BEAT_BYTES] for at in range(0, len(self.secret), BEAT_BYTES)}
 
     @classmethod
-    async def open(cls, machine: Machine, *, protected: bool, seed: int) -> Scene:
+    async def open(cls, machine: Machine, *, protected: bool, control: bool, seed: int) -> Scene:
         """Reset, boot, and let the service store its secret."""
-        scene = cls(machine, protected=protected, seed=seed)
+        scene = cls(machine, protected=protected, control=control, seed=seed)
         await machine.reset()
         await scene.boot()
         if protected:
@@ -116,9 +120,12 @@ class Scene:
         """Let the monitor configure the hardware, as on every power-on."""
         await boot(self.machine, self.layout, self.regions, self.secure_port, grace=grace, npu_grace=GRACE)
 
-    async def boot_careless(self, *, managers: int) -> None:
-        """Reset and boot with a monitor that lets ``managers`` manage and never locks the configuration."""
-        machine, window = self.machine, self.layout.window
+    async def boot_careless(self, *, managers: int = CPU_ONLY, window: Extent | None = None) -> None:
+        """Reset and boot with a monitor that neither seals its pages nor locks the configuration.
+
+        It lets ``managers`` manage, and makes ``window`` flexible, by default what the layout says.
+        """
+        machine, window = self.machine, window or self.layout.window
         await machine.reset()
         await self.regions.boot(self.layout)
         await machine.write_register(FLEX_SECURE.WINDOW_BASE, window.first, by=SECURE)
@@ -151,14 +158,14 @@ class Scene:
         return await self.os_port.try_command(RecallCommand.DELEGATE, first, count)
 
     async def accept(self, first: int, count: int = 1) -> bool:
-        """Whether the service may use pages that the OS says are lent.
-
-        Without protection there is nothing to ask: it has to take the OS's word.
-        """
-        if not self.protected:
-            return True
+        """Whether the hardware lets the service have pages that the OS says are lent."""
         outcome = await self.secure_port.try_command(RecallCommand.ACCEPT, first, count)
         return outcome.result is RecallResult.OK
+
+    def lies_at(self, address: int, length: int) -> bytes:
+        """What is in memory, looked up behind the filter to judge by."""
+        start = address - self.machine.dram.base
+        return self.machine.dram.bytes[start : start + length].tobytes()
 
     async def state(self, page: int) -> State | None:
         """State of a page as the OS can query it; None outside the window."""

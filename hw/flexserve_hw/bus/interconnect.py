@@ -1,7 +1,7 @@
 """The interconnect in front of the filter: several AXI4 masters, one port."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .arbiter import RoundRobin
@@ -16,6 +16,11 @@ MASTER_INDEX_WIDTH = 3
 
 _BURSTS_AHEAD = 16
 """Write bursts whose address may be ahead of their data."""
+
+
+def _burst_layout() -> data.StructLayout:
+    """A write burst whose data are to come: whose it is, and its AWLEN."""
+    return data.StructLayout({"master": MASTER_INDEX_WIDTH, "len": 8})
 
 
 class Interconnect(wiring.Component):
@@ -39,9 +44,10 @@ class Interconnect(wiring.Component):
     --------------------
     Addresses take one cycle and, for a lone master, go one per cycle. Data beats and responses take none and never
     leave a gap of the interconnect's making. Write data follow in the order of their addresses, from the cycle in which
-    the address shows downstream, whether or not it is taken there. Responses are routed by ID, so the order of equal
-    IDs is downstream's. A master that does not accept its responses, or withholds write data after an address, holds
-    up the others.
+    the address shows downstream, whether or not it is taken there. A burst's beats are counted by its AWLEN, and WLAST
+    leaves by that count: a master's own WLAST is not believed, so its beats never end up in another master's burst.
+    Responses are routed by ID, so the order of equal IDs is downstream's; a master that a response isn't for sees
+    zeros. A master that does not accept its responses, or withholds write data after an address, holds up the others.
     """
 
     def __init__(self, *, masters: dict[str, Identity], addr_width: int, data_width: int, id_width: int):
@@ -56,7 +62,7 @@ class Interconnect(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.order = order = StreamQueue(shape=range(len(self._masters)), depth=_BURSTS_AHEAD)
+        m.submodules.order = order = StreamQueue(shape=_burst_layout(), depth=_BURSTS_AHEAD)
         self._addresses(m, "ar", Const(1), [])
         self._addresses(m, "aw", order.i.ready, [order.i])
         self._write_data(m, order.o)
@@ -68,7 +74,7 @@ class Interconnect(wiring.Component):
         return [(number, getattr(self, name), rule) for number, (name, rule) in enumerate(self._masters.items())]
 
     def _addresses(self, m, channel, room, followers):
-        """Choose among the masters' addresses; ``followers`` learn the number of each chosen master."""
+        """Choose among the masters' addresses; ``followers`` learn whose each chosen one is, and its length."""
         shape = self._outer.shape.address
         m.submodules[f"{channel}_buffer"] = buffer = StreamBuffer(shape=shape)
         m.submodules[f"{channel}_arbiter"] = arbiter = RoundRobin(count=len(self._masters))
@@ -82,7 +88,11 @@ class Interconnect(wiring.Component):
             buffer.i.valid.eq(arbiter.valid & room),
         ]
         for follower in followers:
-            m.d.comb += [follower.valid.eq(go), follower.payload.eq(arbiter.grant)]
+            m.d.comb += [
+                follower.valid.eq(go),
+                follower.payload.master.eq(arbiter.grant),
+                follower.payload.len.eq(buffer.i.payload.len),
+            ]
         with m.Switch(arbiter.grant):
             for number, port, rule in ports:
                 asked = getattr(port, channel)
@@ -97,17 +107,23 @@ class Interconnect(wiring.Component):
                     ]
 
     def _write_data(self, m, order):
-        """Pass the beats of the master whose burst is next."""
+        """Pass the beats of the master whose burst is next, as many as its address announced."""
+        beat, last, passed = Signal(8, name="w_beat"), Signal(name="w_last"), Signal(name="w_passed")
+        m.d.comb += last.eq(beat == order.payload.len)
         with m.If(order.valid):
-            with m.Switch(order.payload):
+            with m.Switch(order.payload.master):
                 for number, port, _ in self._ports():
                     with m.Case(number):
                         m.d.comb += [
                             self.o.w.valid.eq(port.w.valid),
-                            self.o.w.payload.eq(port.w.payload),
+                            self.o.w.payload.data.eq(port.w.payload.data),
+                            self.o.w.payload.strb.eq(port.w.payload.strb),
+                            self.o.w.payload.last.eq(last),
                             port.w.ready.eq(self.o.w.ready),
                         ]
-        m.d.comb += order.ready.eq(self.o.w.valid & self.o.w.ready & self.o.w.payload.last)
+        m.d.comb += [passed.eq(self.o.w.valid & self.o.w.ready), order.ready.eq(passed & last)]
+        with m.If(passed):
+            m.d.sync += beat.eq(Mux(last, 0, beat + 1))
 
     def _responses(self, m, channel):
         """Hand each response to the master that its ID names."""
@@ -119,6 +135,7 @@ class Interconnect(wiring.Component):
             m.d.comb += master.valid.eq(response.valid & mine)
             for name in master.payload.shape().members:
                 value = response.payload.id[:own] if name == "id" else response.payload[name]
-                m.d.comb += master.payload[name].eq(value)
+                # Neither data nor ID of a response show on the port of a master that it isn't for.
+                m.d.comb += master.payload[name].eq(Mux(mine & response.valid, value, 0))
             with m.If(mine):
                 m.d.comb += response.ready.eq(master.ready)

@@ -108,6 +108,69 @@ def test_write_data_are_offered_even_if_downstream_waits_for_them_before_taking_
     run(dut, drive, check)
 
 
+@pytest.mark.parametrize("lie", ["first beat", "every beat", "late", "never"])
+def test_wlast_that_contradicts_awlen_shifts_no_beat_into_another_masters_burst(lie):
+    """The hostile device lies about the end of its burst; the secure CPU's beats keep their burst and their WLAST."""
+    dut = make()
+    lasts = {
+        "first beat": [1, 0, 0, 0] * 2,
+        "every beat": [1] * 8,
+        "late": [0, 0, 0, 0, 1, 0, 0, 0],
+        "never": [0] * 8,
+    }[lie]
+    order = [("hostile", 4), ("cpu_s", 2), ("hostile", 4), ("cpu_s", 3)]
+    tags = {"hostile": 0xBAD00, "cpu_s": 0x5EC00}
+    seen = []
+
+    async def addresses(ctx):
+        for name, beats in order:
+            await send(ctx, getattr(dut, name).aw, {"id": 1, "addr": 0x1000, "len": beats - 1})
+
+    def data(name, flags):
+        async def drive(ctx):
+            for beat, last in enumerate(flags):
+                await send(ctx, getattr(dut, name).w, {"data": tags[name] + beat, "strb": 0xF, "last": last})
+
+        return drive
+
+    async def memory_aw(ctx):
+        for _ in order:
+            await receive(ctx, dut.o.aw)
+
+    async def memory_w(ctx):
+        for _ in range(sum(beats for _, beats in order)):
+            got = await receive(ctx, dut.o.w)
+            seen.append((got.data, got.last))
+
+    run(dut, addresses, data("hostile", lasts), data("cpu_s", [0, 1, 0, 0, 1]), memory_aw, memory_w)
+    expected, sent = [], {"hostile": 0, "cpu_s": 0}
+    for name, beats in order:
+        expected += [(tags[name] + sent[name] + beat, int(beat == beats - 1)) for beat in range(beats)]
+        sent[name] += beats
+    assert seen == expected
+
+
+def test_response_shows_on_the_port_of_its_master_alone():
+    dut = make()
+    response = {"id": 1 << 3 | 5, "data": 0x5EC2E7, "resp": 0, "last": 1}
+
+    async def check(ctx):
+        for valid in (1, 0):
+            ctx.set(dut.o.r.payload, response)
+            ctx.set(dut.o.r.valid, valid)
+            ctx.set(dut.o.b.payload, {"id": 1 << 3 | 5, "resp": 2})
+            ctx.set(dut.o.b.valid, valid)
+            await ctx.tick()
+            for name in NAMES:
+                port, mine = getattr(dut, name), bool(valid) and name == "cpu_s"
+                assert (ctx.get(port.r.valid), ctx.get(port.b.valid)) == (mine, mine)
+                got = ctx.get(port.r.payload)
+                assert (got.id, got.data, got.last) == ((5, 0x5EC2E7, 1) if mine else (0, 0, 0))
+                assert ctx.get(port.b.payload.as_value()) == (2 << 3 | 5 if mine else 0)
+
+    run(dut, check)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_mixed_traffic_of_all_masters_keeps_data_with_addresses_and_responses_with_masters(seed):
     """Every master writes and reads bursts; the memory checks write data and answers in random order of IDs."""

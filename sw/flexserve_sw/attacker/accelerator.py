@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..drivers.npu import NpuDriver
-from ..machine import PAGE_BYTES, Initiator
+from ..machine import PAGE_BYTES, Initiator, Machine
 from ..monitor.layout import Extent
 from ..npu import Caps, Descriptor, Fence, Load, Matmul, Store, encode_program, gemm_program, pack_weights
 from ..recall import Outcome
@@ -67,9 +67,9 @@ class Workbench:
 
     PAGES = 12
 
-    def __init__(self, scene: Scene, pages: Extent, *, by: Initiator) -> None:
-        self.scene, self.by = scene, by
-        self.driver = NpuDriver(scene.machine, by=by)
+    def __init__(self, machine: Machine, pages: Extent, *, by: Initiator) -> None:
+        self.machine, self.by = machine, by
+        self.driver = NpuDriver(machine, by=by)
         base = pages.address
         self.jobs, self.weights, self.activations = base, base + PAGE_BYTES, base + 2 * PAGE_BYTES
         self.results = base + 4 * PAGE_BYTES
@@ -81,11 +81,11 @@ class Workbench:
 
     async def put(self, address: int, payload: bytes) -> None:
         """Write into one's own pages."""
-        await self.scene.machine.store(address, payload, by=self.by)
+        await self.machine.store(address, payload, by=self.by)
 
     async def get(self, rows: int) -> npt.NDArray[np.int32]:
         """Results as (rows, SIDE)."""
-        data = await self.scene.machine.load(self.results, rows * 4 * SIDE, by=self.by)
+        data = await self.machine.load(self.results, rows * 4 * SIDE, by=self.by)
         return np.frombuffer(data, "<i4").reshape(rows, SIDE)
 
     async def run(self, program: Sequence[Descriptor], *, ticket: int = 0) -> None:

@@ -26,7 +26,7 @@ PAGE_ROWS = PAGE_BYTES // SIDE
 
 def _bench(scene: Scene, at: int) -> Workbench:
     """The attacker's own workbench."""
-    return Workbench(scene, scene.os_pages(Workbench.PAGES, at=at), by=OS)
+    return Workbench(scene.machine, scene.os_pages(Workbench.PAGES, at=at), by=OS)
 
 
 async def _service_bench(scene: Scene) -> Workbench:
@@ -35,7 +35,7 @@ async def _service_bench(scene: Scene) -> Workbench:
     pages = Extent(place.first + 16, Workbench.PAGES)
     if scene.protected:
         await scene.lend(list(pages.pages()))
-    return Workbench(scene, pages, by=scene.service)
+    return Workbench(scene.machine, pages, by=scene.service)
 
 
 async def _done(sweep: Sweep, bench: Workbench, program: Sequence[Descriptor]) -> None:

@@ -37,7 +37,7 @@ class StoreUnit(wiring.Component):
     c_en, c_row : Out, c_ok, c_data : In
         Accumulator reads, see :class:`~flexserve_hw.npu.accumulator.Accumulator`.
     aw : Out(stream(burst)), w : Out(stream), b : In(stream)
-        Write requests; beats, after their request; one ``error`` bit for each burst, in order.
+        Write requests; beats, which wait for no request to be taken; one ``error`` bit for each burst, in order.
     stop : In(1)
         Announce nothing more; announced bursts are finished.
     quiet : Out(1)
@@ -211,7 +211,6 @@ class StoreUnit(wiring.Component):
         issue = Signal()
         waiting = Signal()
         beyond = Signal()
-        taken = Signal()
         bursts = walker.bursts
         m.d.comb += [
             beyond.eq(bursts.valid & bursts.payload.beyond),
@@ -221,13 +220,14 @@ class StoreUnit(wiring.Component):
                 & ~self.stop
                 & (ready >= bursts.payload.beats)
                 & (outstanding != OUTSTANDING)
+                & lengths.i.ready
                 & ~waiting
             ),
             bursts.ready.eq(issue),
-            self.aw.valid.eq(waiting & lengths.i.ready),
-            taken.eq(self.aw.valid & self.aw.ready),
-            lengths.i.valid.eq(taken),
-            lengths.i.payload.eq(self.aw.payload.beats),
+            self.aw.valid.eq(waiting),
+            # Beats follow the announcement, not its acceptance: a memory may take AW only once it sees W.
+            lengths.i.valid.eq(issue),
+            lengths.i.payload.eq(bursts.payload.beats),
             places.i.valid.eq(issue),
             places.i.payload.index.eq(index),
             places.i.payload.addr.eq(bursts.payload.addr),
@@ -237,7 +237,7 @@ class StoreUnit(wiring.Component):
         ]
         with m.If(issue):
             m.d.sync += [waiting.eq(1), self.aw.payload.eq(bursts.payload)]
-        with m.Elif(taken):
+        with m.Elif(self.aw.ready):
             m.d.sync += waiting.eq(0)
         m.d.sync += [
             ready.eq(ready + (beats.i.valid & beats.i.ready) - Mux(issue, bursts.payload.beats, 0)),

@@ -18,15 +18,17 @@ REG = NpuFrame(0)
 class AxiMemory:
     """Memory of ``size`` bytes behind an AXI4 port, with latency and random back-pressure.
 
-    ``denied`` holds pages that answer DECERR. Every rule of AXI4 that the NPU promises is asserted.
+    ``denied`` holds pages that answer DECERR. With ``data_first`` an address is taken only once its data are offered.
+    Every rule of AXI4 that the NPU promises is asserted.
     """
 
-    def __init__(self, port, *, size=1 << 20, latency=8, stall=0.0, seed=0, secure=None):
+    def __init__(self, port, *, size=1 << 20, latency=8, stall=0.0, seed=0, secure=None, data_first=False):
         self.port = port
         self.bytes = np.zeros(size, dtype=np.uint8)
         self.latency, self.stall, self.random = latency, stall, random.Random(seed)
         self.denied = set()
         self.reads, self.writes = [], []
+        self.data_first = data_first
         self.secure = secure
         self.now = 0
 
@@ -55,7 +57,10 @@ class AxiMemory:
             return self.random.random() >= self.stall
 
         while True:
-            ar_ready, aw_ready, w_ready = ready(), ready(), ready()
+            # Data are taken after their address, as memories do: data offered with no address taken wait for one.
+            ar_ready, aw_ready, w_ready = ready(), ready(), ready() and bool(beats)
+            if self.data_first:
+                aw_ready = aw_ready and not beats and ctx.get(port.w.valid)
             ctx.set(port.ar.ready, ar_ready)
             ctx.set(port.aw.ready, aw_ready)
             ctx.set(port.w.ready, w_ready)
@@ -103,7 +108,6 @@ class AxiMemory:
                 writes.append(burst)
                 beats.append(burst)
             if w_valid and w_ready:
-                assert beats, "write data before its address"
                 identity, addr, left = burst = beats[0]
                 if not self.bad(addr):
                     for lane in range(16):

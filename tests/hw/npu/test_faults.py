@@ -143,9 +143,10 @@ def test_a_denied_descriptor_is_a_fetch_error_after_what_came_before():
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("data_first", [False, True])
 @pytest.mark.parametrize("when", [0, 3, 60, 91, 150, 210])
-def test_an_abort_at_any_time_leaves_the_bus_clean_and_the_queue_empty(when):
-    bench = Bench(PARAMS, latency=25, stall=0.3, seed=when)
+def test_an_abort_at_any_time_leaves_the_bus_clean_and_the_queue_empty(when, data_first):
+    bench = Bench(PARAMS, latency=25, stall=0.3, seed=when, data_first=data_first)
     rng = np.random.default_rng(4)
     job, _ = bench.place_gemm(24, 24, 24, rng=rng)
 

@@ -38,6 +38,22 @@ def test_ragged_products_are_exact_under_back_pressure(n, seed):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_write_data_do_not_wait_for_their_address_to_be_taken(stall):
+    bench = Bench(SMALL[8], latency=6, stall=stall, seed=1, data_first=True)
+    rng = np.random.default_rng(8)
+
+    async def testbench(ctx):
+        for m, k, columns in ((1, 1, 1), (20, 9, 30)):
+            job, expected = bench.place_gemm(m, k, columns, rng=rng)
+            assert await bench.job(ctx, job, limit=5_000) == 1
+            got, around = bench.product(m, columns)
+            np.testing.assert_array_equal(got, expected)
+            assert (around == 0xA5).all()
+
+    bench.run(testbench)
+
+
 def random_job(rng, caps):
     """A job of any legal descriptors, a fence after each: memory 0x10000 to 0x1FFFF in, 0x20000 to 0x2FFFF out."""
     job = []

@@ -1,15 +1,17 @@
-"""Every attack is blocked, and each succeeds once the protection is off: a test that can't fail proves nothing."""
+"""Every attack is blocked, and the control of each succeeds: a test that can't fail proves nothing."""
 
 from functools import cache
 from typing import Any
 
 import pytest
 
-from flexserve_sw.attacker.case import Evidence, attack
+from flexserve_sw.attacker import model
+from flexserve_sw.attacker.case import ControlKind, Evidence, attack
 from flexserve_sw.attacker.job import select
 from flexserve_sw.attacker.suite import ATTACKS
+from flexserve_sw.attacker.visitor import PRESSURE, Visitor
 from flexserve_sw.errors import UserError
-from flexserve_sw.fast import simulate
+from flexserve_sw.fast import FastMachine, simulate
 
 JOB = "flexserve_sw.attacker.job:attack"
 LIMIT = 20_000_000
@@ -46,6 +48,48 @@ def test_attack_succeeds_without_protection(name: str) -> None:
     assert report["outcome"] == "succeeded", report["evidence"]
 
 
+@pytest.mark.xdist_group("attacks")
+@pytest.mark.parametrize(
+    ("name", "lent"),
+    [
+        ("double-delegation", ["alone", "hidden"]),
+        ("lend-sealed", ["OK"]),
+        ("lend-outside", ["own memory", "CMA area"]),
+    ],
+)
+def test_hardware_itself_lends_what_it_should_not_in_the_controls_of_a_lying_allocator(
+    name: str, lent: list[str]
+) -> None:
+    for control, expected in ((False, []), (True, lent)):
+        answers = mount(name, control=control)["evidence"]["delegate"]
+        if isinstance(answers, str):
+            answers = {answers: answers}
+        assert [offer for offer, answer in answers.items() if answer == "OK"] == expected
+
+
+@pytest.mark.xdist_group("attacks")
+@pytest.mark.parametrize("control", [False, True])
+def test_snoop_on_a_recall_sees_the_whole_of_it(control: bool) -> None:
+    seen = mount("model-recall-snoop", control=control)["evidence"]
+    assert seen["pages_taken"] == PRESSURE
+    assert set(seen["reads_by_state"]) == (set() if control else {"RECALLING", "SCRUBBING"})
+
+
+@pytest.mark.parametrize(
+    ("taken", "states", "complaint"),
+    [
+        (PRESSURE - 1, {"RECALLING": 1, "SCRUBBING": 1}, "must have taken 8 pages while the device snooped, not 7"),
+        (PRESSURE, {"RECALLING": 1}, r"not missed \['SCRUBBING'\]"),
+    ],
+)
+def test_snoop_on_a_recall_that_it_missed_gets_no_verdict(taken: int, states: dict[str, int], complaint: str) -> None:
+    visitor = Visitor(FastMachine(), protected=True)
+    visitor.taken = taken
+    visitor.states.update(states)
+    with pytest.raises(RuntimeError, match=complaint):
+        model.check_recall(visitor)
+
+
 @pytest.mark.parametrize("array", [4, 8, 32])
 @pytest.mark.parametrize("control", [False, True])
 def test_npu_attacks_work_for_every_array_size(array: int, control: bool) -> None:
@@ -70,6 +114,13 @@ def test_every_attack_has_a_story_and_says_how_its_control_is_run() -> None:
     for case in ATTACKS.values():
         assert len(case.story) > 40, case.name
         assert case.control.endswith("."), case.name
+
+
+def test_reports_tell_controls_that_are_not_the_attack_itself() -> None:
+    entitled = {name for name, case in ATTACKS.items() if case.kind is ControlKind.ENTITLED}
+    assert entitled == {"secure-register-write", "secure-register-read", "usurped-command"}
+    for name in ("usurped-command", "log-flood", "cpu-read"):
+        assert mount(name, control=True)["control_kind"] == ATTACKS[name].kind.value
 
 
 def test_names_are_unique() -> None:

@@ -13,7 +13,7 @@ from ..serving.crypto import TamperedPage
 from .case import Evidence, enter
 from .visitor import ON_THEIR_WAY, PRESSURE, Visitor
 
-__all__ = ["running_model", "tampered_model"]
+__all__ = ["check_recall", "running_model", "tampered_model"]
 
 OS = Initiator.NORMAL_CPU
 TOKENS = 4
@@ -60,7 +60,7 @@ async def running_model(machine: Machine, protected: bool, seed: int) -> dict[st
     else:
         if not (result["bit_exact"] and result["reference_equal"]):
             answer = "wrong"
-    _check_recall(visitor)
+    check_recall(visitor)
     evidence = {}
     for name, sweep in visitor.sweeps.items():
         seen = {**sweep.seen(), "model_pages": visitor.pages}
@@ -74,7 +74,7 @@ async def running_model(machine: Machine, protected: bool, seed: int) -> dict[st
     return evidence
 
 
-def _check_recall(visitor: Visitor) -> None:
+def check_recall(visitor: Visitor) -> None:
     """Refuse a verdict on a snoop during which nothing was taken, or not seen on its way."""
     if visitor.taken != PRESSURE:
         raise RuntimeError(f"The OS must have taken {PRESSURE} pages while the device snooped, not {visitor.taken!r}")

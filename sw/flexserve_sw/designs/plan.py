@@ -16,6 +16,7 @@ from ..platforms import Platform, load_platform
 from ..serving.engine import DESCRIPTOR_PAGES
 from ..serving.npu import NpuProducts
 from ..serving.tensors import PagedCache
+from ..serving.vault import Vault
 from .design import Design, MemoryKind, find_design
 
 __all__ = ["ARGUMENTS", "DRAM_BASE", "Plan", "check"]
@@ -116,7 +117,7 @@ def check(argument: dict[str, Any]) -> Plan:
     prompt = checkpoint.tokenizer.encode(argument["prompt"])
     check_length(checkpoint.config, prompt, tokens)
     caps = Caps(n=array)
-    counts = _pages(model, caps, rows=len(prompt), positions=len(prompt) + tokens)
+    counts = _Counts.of(model, caps, rows=len(prompt), positions=len(prompt) + tokens)
     layout = _layout(argument, design, platform, counts.total)
     _check_flash(argument, model)
     try:
@@ -125,12 +126,11 @@ def check(argument: dict[str, Any]) -> Plan:
         names = ", ".join(by.value for by in RecallBy)
         raise UserError(f"Pages are recalled by {names}, not by {argument['recall_by']!r}.") from None
     pressure = _number(argument, "pressure", 0, 1 << 20)
-    if design.recallable and pressure > counts.total - counts.least:
-        raise UserError(
-            f"The OS can't take {pressure} pages back: the model runs in {counts.total} pages and needs {counts.least}"
-            f" to go on; choose a pressure of at most {max(0, counts.total - counts.least)}."
-        )
     at = argument["pressure_at"]
+    at = max(1, tokens // 2) if at is None else _number(argument, "pressure_at", 1, tokens)
+    hold = _number(argument, "pressure_hold", 1, 1 << 16)
+    if design.recallable:
+        _check_pressure(pressure, at, counts, before=len(prompt) + at - 1, after=len(prompt) + min(at + hold, tokens))
     npu_at = argument["npu_recall_at"]
     return Plan(
         design=design,
@@ -142,8 +142,8 @@ def check(argument: dict[str, Any]) -> Plan:
         tokens=tokens,
         pressure=pressure if design.recallable else 0,
         recall_by=recall_by,
-        pressure_at=max(1, tokens // 2) if at is None else _number(argument, "pressure_at", 1, tokens),
-        pressure_hold=_number(argument, "pressure_hold", 1, 1 << 16),
+        pressure_at=at,
+        pressure_hold=hold,
         npu_recall_at=None if npu_at is None else _number(argument, "npu_recall_at", 1, tokens),
         seed=_number(argument, "seed", 0, (1 << 32) - 1),
         caps=caps,
@@ -155,18 +155,58 @@ def check(argument: dict[str, Any]) -> Plan:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Pages: all that a run touches, and the fewest with which it can go on."""
+    """Pages that a run touches: working memory, weights, the largest segment of them, and all there are with KV.
 
+    ``kv_row`` is the bytes of a position in one of the ``layers`` segments of keys and values.
+    """
+
+    work: int
+    weights: int
+    segment: int
     total: int
-    least: int
+    kv_row: int
+    layers: int
+
+    @classmethod
+    def of(cls, model: QuantModel, caps: Caps, *, rows: int, positions: int) -> _Counts:
+        """Count for a prompt of ``rows`` tokens and an answer up to ``positions``."""
+        config = model.config
+        work = DESCRIPTOR_PAGES + -(-NpuProducts.work_bytes(list(config.linears.values()), rows, caps) // PAGE_BYTES)
+        segments = [-(-len(segment.payload) // PAGE_BYTES) for segment in model.segments]
+        row = PagedCache.row_bytes(config)
+        total = work + sum(segments) + -(-positions * row // PAGE_BYTES) * config.layers
+        return cls(work, sum(segments), max(segments), total, row, config.layers)
+
+    def kv(self, positions: int) -> int:
+        """Pages of one layer's keys and values."""
+        return -(-positions * self.kv_row // PAGE_BYTES)
+
+    def lent(self, positions: int) -> int:
+        """Pages that are lent once ``positions`` positions are known; keys and values get theirs as they grow."""
+        return self.work + self.weights + self.kv(positions) * self.layers
+
+    def least(self, positions: int, slots: int) -> int:
+        """The fewest pages in which the answer gets on up to ``positions``.
+
+        Working memory stays. Beside it one thing at a time is needed whole: a segment of weights or a layer's keys and
+        values, of which those that the ``slots`` of the swap area don't hold stay too. A layer that is brought back
+        keeps its slots until it is there.
+        """
+        layer = self.kv(positions)
+        stuck = max(0, layer * self.layers - max(0, slots - layer))
+        return self.work + max(self.segment, layer) + stuck
 
 
-def _pages(model: QuantModel, caps: Caps, *, rows: int, positions: int) -> _Counts:
-    config = model.config
-    work = DESCRIPTOR_PAGES + -(-NpuProducts.work_bytes(list(config.linears.values()), rows, caps) // PAGE_BYTES)
-    segments = [-(-len(segment.payload) // PAGE_BYTES) for segment in model.segments]
-    kv = -(-positions * PagedCache.row_bytes(config) // PAGE_BYTES)
-    return _Counts(work + sum(segments) + kv * config.layers, work + max(segments) + kv)
+def _check_pressure(pressure: int, at: int, counts: _Counts, *, before: int, after: int) -> None:
+    """Whether what is lent with ``before`` positions can spare ``pressure`` pages until there are ``after``."""
+    lent = counts.lent(before)
+    least = counts.least(after, Vault.slots_of(_SEALED_PAGES))
+    most = max(0, lent - least)
+    if pressure > most:
+        raise UserError(
+            f"The OS can't take {pressure} pages back: at token {at} the model has {lent} pages and needs {least}"
+            f" to go on; choose a pressure of at most {most}."
+        )
 
 
 def _layout(argument: dict[str, Any], design: Design, platform: Platform, pages: int) -> Layout:

@@ -177,11 +177,16 @@ class Pager:
             # Within what it has, the framework keeps early layers: the pass that comes next needs them first.
             candidates = itertools.chain(self._weights_last_first(), self._coldest_kv())
             victims = list(itertools.islice((place for place in candidates if place[0] is not keep), count))
-            if len(victims) < count:
+        # The OS gives all that a request asks for or nothing, so what can't be given up here is asked for alone.
+        rest: list[int] = []
+        if len(victims) < count:
+            try:
+                rest = await self.source.acquire(count - len(victims))
+            except NoPages:
                 raise OutOfPages(
                     f"{count} pages are needed, the OS gives none and {len(victims)} can be given up"
                 ) from None
-            return await self.evict(victims)
+        return [*await self.evict(victims), *rest]
 
     def _weights_last_first(self) -> Iterator[Place]:
         for segment in reversed(self.segments):
@@ -225,13 +230,17 @@ class Pager:
         return len(victims)
 
     async def surrender_frames(self, frames: Collection[int]) -> int:
-        """Give these frames back, as far as they are ours; working pages move elsewhere first."""
+        """Give these frames back, as far as they are ours.
+
+        Working pages, and keys and values for which the swap area has no room, move elsewhere.
+        """
         wanted = set(frames)
         places = [p for p in self.resident() if self.space.frame(p[0].first + p[1]) in wanted]
-        await self.source.release(await self.evict([p for p in places if p[0].kind is not Kind.WORK]))
-        for segment, page in places:
-            if segment.kind is Kind.WORK:
-                await self._move(segment, page)
+        room = self.swap.room if self.swap is not None else 0
+        staying = [p for p in places if p[0].kind is Kind.WORK] + [p for p in places if p[0].kind is Kind.KV][room:]
+        await self.source.release(await self.evict([p for p in places if p not in staying]))
+        for segment, page in staying:
+            await self._move(segment, page)
         return len(places)
 
     async def _move(self, segment: PagedSegment, page: int) -> None:

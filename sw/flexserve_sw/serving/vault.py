@@ -34,8 +34,13 @@ class Vault:
 
     def __init__(self, machine: Machine, layout: Layout) -> None:
         self._machine, self._sealed = machine, layout.sealed
-        self.slots = (layout.sealed.count - 1) * PAGE_BYTES // _RECORD.size
+        self.slots = self.slots_of(layout.sealed.count)
         self._free = list(range(self.slots))
+
+    @staticmethod
+    def slots_of(pages: int) -> int:
+        """Swap slots that a vault of so many sealed pages keeps records of."""
+        return (pages - 1) * PAGE_BYTES // _RECORD.size
 
     async def put_key(self, index: int, key: bytes) -> None:
         """Store key number ``index``."""

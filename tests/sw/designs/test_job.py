@@ -9,6 +9,7 @@ import pytest
 from flexserve_sw.designs.design import DESIGNS
 from flexserve_sw.designs.job import PHASES, serve
 from flexserve_sw.designs.phone import Phone
+from flexserve_sw.designs.plan import check
 from flexserve_sw.errors import UserError
 from flexserve_sw.fast import simulate
 from flexserve_sw.llm import complete
@@ -119,6 +120,22 @@ def test_the_answer_survives_a_recall_and_stays_the_same(by: str, results: dict[
     assert result["expired_grace_periods"] == 0
     if by != "range":
         assert moved["swapped_out"] > 0
+
+
+@pytest.mark.parametrize(("tokens", "at", "hold"), [(8, 1, 3), (8, 4, 3), (8, 8, 3), (24, 2, 22), (38, 20, 1)])
+@pytest.mark.parametrize("by", ["size", "range", "both"])
+def test_the_greatest_pressure_that_a_run_is_allowed_can_be_borne(tokens: int, at: int, hold: int, by: str) -> None:
+    options = {"tokens": tokens, "pressure_at": at, "pressure_hold": hold, "recall_by": by, "timeline": False}
+    with pytest.raises(UserError) as refused:
+        check(argument(pressure=1 << 20, **options))
+    most = int(str(refused.value).rsplit(" ", 1)[-1].rstrip("."))
+    assert most > 0
+    with pytest.raises(UserError, match=f"at most {most}"):
+        check(argument(pressure=most + 1, **options))
+    result = serve_fast(pressure=most, **options)
+    assert result["recall"]["pages"] == most
+    assert (len(result["tokens"]), result["violations"]) == (tokens, 0)
+    assert (result["bit_exact"], result["reference_equal"]) == (True, True)
 
 
 @pytest.mark.parametrize("kind", [Kind.WEIGHTS, Kind.WORK, Kind.KV])

@@ -30,7 +30,7 @@ def test_memory_of_before_power_on_is_unknown_and_the_window_is_zeroed_before_it
     assert not any(run(look))
 
 
-def test_window_is_denied_and_commands_are_out_of_window_until_it_is_ready() -> None:
+def test_gate_stays_closed_and_commands_are_out_of_window_until_the_window_is_ready() -> None:
     async def early(machine: FastMachine) -> None:
         await machine.write_register(TZC.REGION[0].ATTRIBUTES, 3 << 30, by=S)
         await machine.write_register(TZC.REGION[0].ID_ACCESS, 0xFFFF_FFFF, by=S)
@@ -39,10 +39,17 @@ def test_window_is_denied_and_commands_are_out_of_window_until_it_is_ready() -> 
         await machine.write_register(FLEX_SECURE.WINDOW_PAGES, PAGES, by=S)
         await machine.write_register(TZC.GATE_KEEPER, 1, by=S)
         await machine.write_register(FLEX_SECURE.CONTROL, 2, by=S)
-        for by in (N, S, H):
-            assert await answer(machine.load(AT, 64, by=by)) == (Response.DECERR, bytes(64))
+        loads = [machine.spawn(machine.load(OUTSIDE, 64, by=by), name=f"load of {by.value}") for by in (N, S, H)]
         assert await command(machine, C.DELEGATE, WINDOW, by=N) is R.OUT_OF_WINDOW
         assert await machine.read_register(FLEX_NORMAL.WINDOW_PAGES, by=N) == 0
+        assert await machine.read_register(TZC.GATE_KEEPER, by=S) == 1
+        assert not any(load.done() for load in loads)
+        while not await machine.read_register(FLEX_SECURE.CONTROL, by=S) & 4:
+            assert not any(load.done() for load in loads)
+            await machine.delay(64)
+        for load in loads:
+            await load.join()
+        assert await machine.read_register(TZC.GATE_KEEPER, by=S) == 1 << 16 | 1
 
     run(early, booted=False)
 

@@ -35,6 +35,8 @@ class FlexFilter(wiring.Component):
     ----------
     table : PageTable
         The page-state table, for tests that upset its bits.
+    window : Window
+        The window, for tests that upset its bits.
 
     Members
     -------
@@ -71,6 +73,7 @@ class FlexFilter(wiring.Component):
     def __init__(self, *, params: FlexMemParams):
         self._params = params
         self.table = PageTable(params=params)
+        self.window = Window(params=params)
         bus, below = params.bus, downstream_shape(params)
         down = AXI4Signature(addr_width=below.addr_width, data_width=below.data_width, id_width=below.id_width)
         frame = In(RegisterBusSignature())
@@ -101,7 +104,7 @@ class FlexFilter(wiring.Component):
         params = self._params
         m.submodules.region_frame = regions = RegionFrame(params=params)
         m.submodules.frames = frames = ManagementFrames(params=params)
-        m.submodules.window = window = Window(params=params)
+        m.submodules.window = window = self.window
         m.submodules.table = table = self.table
         m.submodules.engine = engine = CommandEngine(params=params)
         m.submodules.scrubber = scrubber = Scrubber(params=params)
@@ -127,11 +130,11 @@ class FlexFilter(wiring.Component):
         self._bus(m, read, write)
         self._paths(m, (read, write), regions, window, drain, fail)
         self._management(m, frames, window, table, engine, drain, scrubber, freed)
-        connect(m, scrubber.aw, write.scrub_aw)
+        self._scrubs(m, scrubber, write, window)
         connect(m, scrubber.finish, engine.finish)
         m.d.comb += scrubber.b.eq(write.scrub_b)
 
-        # Alarms from lookups and from the engine; of several in one cycle one page is named.
+        # Alarms from window, lookups and engine; of several in one cycle one page is named, for the window page 0.
         corrupt_pfn = Signal(pfn_width(params))
         m.d.comb += [
             corrupt_pfn.eq(
@@ -141,8 +144,8 @@ class FlexFilter(wiring.Component):
                     Mux(read.corrupt, read.violation.address, write.violation.address) >> PAGE_SHIFT,
                 )
             ),
-            frames.corrupt.eq(engine.corrupt | read.corrupt | write.corrupt),
-            frames.corrupt_pfn.eq(corrupt_pfn),
+            frames.corrupt.eq(window.upset | engine.corrupt | read.corrupt | write.corrupt),
+            frames.corrupt_pfn.eq(Mux(window.upset, 0, corrupt_pfn)),
             frames.violations.eq(fail.count),
             self.managers.eq(frames.managers),
             self.irq_tzc.eq(regions.interrupt),
@@ -185,6 +188,15 @@ class FlexFilter(wiring.Component):
             ),
         ]
 
+    def _scrubs(self, m, scrubber, write, window):
+        """Pass scrub bursts on, but none whose address comes from a corrupt window."""
+        sound = ~window.window.corrupt
+        m.d.comb += [
+            write.scrub_aw.valid.eq(scrubber.aw.valid & sound),
+            write.scrub_aw.payload.eq(scrubber.aw.payload),
+            scrubber.aw.ready.eq(write.scrub_aw.ready & sound),
+        ]
+
     def _paths(self, m, paths, regions, window, drain, fail):
         for n, path in enumerate(paths):
             m.d.comb += [
@@ -200,6 +212,7 @@ class FlexFilter(wiring.Component):
                 fail.violation[n].eq(path.violation),
             ]
         m.d.comb += [
+            regions.ready.eq(window.ready),
             fail.clear.eq(regions.clear),
             regions.in_flight.eq(drain.in_flight),
             *(
@@ -226,7 +239,8 @@ class FlexFilter(wiring.Component):
         drive(
             engine,
             window=window.window,
-            ready=window.ready,
+            # No command finds a page in a window that can't be believed.
+            ready=window.ready & ~window.window.corrupt,
             initialise=window.initialise,
             locked=frames.locked,
             grace=frames.grace,

@@ -145,7 +145,12 @@ class ManagementFrames(wiring.Component):
         m.d.sync += [
             turn.eq(~turn),
             page.eq(index[:shift]),
-            within.eq(self.window.initialised & (pfn >= self.window.base) & (index < self.window.pages)),
+            within.eq(
+                self.window.initialised
+                & ~self.window.corrupt
+                & (pfn >= self.window.base)
+                & (index < self.window.pages)
+            ),
         ]
         for n, regs in enumerate(frames):
             known, valid = Signal(3, name=f"known{n}"), Signal(name=f"valid{n}")
@@ -206,7 +211,9 @@ class ManagementFrames(wiring.Component):
             self.irq_secure.eq(regs.irq),
         ]
         alarm_pfn = Signal(pfn_width(params))
-        with m.If(self.corrupt & ~regs.ALARM.corrupt.value):
+        # An event in the cycle of the clear starts a new alarm.
+        alarm = regs.ALARM.corrupt
+        with m.If(self.corrupt & (~alarm.value | (alarm.swmod & alarm.written))):
             m.d.sync += alarm_pfn.eq(self.corrupt_pfn)
         m.d.comb += regs.ALARM_PAGE.pfn.value.eq(alarm_pfn)
         for n in range(params.timers):

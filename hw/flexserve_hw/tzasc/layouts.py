@@ -76,8 +76,13 @@ def region_layout(params: FlexMemParams) -> data.StructLayout:
 
 
 def window_layout(params: FlexMemParams) -> data.StructLayout:
-    """The flexible window: first page frame, pages, and whether the table holds a state for each of them."""
-    return data.StructLayout({"base": pfn_width(params), "pages": page_index_width(params) + 1, "initialised": 1})
+    """The flexible window: first page frame, pages, and whether the table holds a state for each of them.
+
+    ``corrupt``: what is stored of it failed its check; nothing else of it can be believed.
+    """
+    return data.StructLayout(
+        {"base": pfn_width(params), "pages": page_index_width(params) + 1, "initialised": 1, "corrupt": 1}
+    )
 
 
 def violation_layout(params: FlexMemParams) -> data.StructLayout:

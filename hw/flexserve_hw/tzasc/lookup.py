@@ -37,7 +37,8 @@ class Lookup(wiring.Component):
     """Accept addresses and judge each by region and by page, once.
 
     An access is allowed if it is a legal burst within its page, its region permits it, and its page, if it lies in the
-    window, is in a state that gives its world access. In a window without initialised table nothing is allowed.
+    window, is in a state that gives its world access. In a window without initialised table nothing is allowed, and
+    with a corrupt window nothing anywhere.
 
     Parameters
     ----------
@@ -102,6 +103,7 @@ class Lookup(wiring.Component):
 
         # Everything that decides is held with the address: the table's read port holds its data until the next read.
         taken, permitted, paged, known, overlap = Signal(), Signal(), Signal(), Signal(), Signal()
+        broken = Signal()
         held, epoch = Signal.like(request), Signal()
         shift = group_shift(self._params)
         page = Signal(max(1, shift))
@@ -121,8 +123,10 @@ class Lookup(wiring.Component):
                 epoch.eq(self.epoch),
                 overlap.eq(regions.overlap),
                 permitted.eq(regions.allow & stays_in_page(request, data_width=self._params.bus.data_width)),
-                paged.eq(within),
-                known.eq(self.window.initialised),
+                # Of a corrupt window nobody knows what lies in it: everything does, in no known state.
+                broken.eq(self.window.corrupt),
+                paged.eq(within | self.window.corrupt),
+                known.eq(self.window.initialised & ~self.window.corrupt),
                 page.eq(index[:shift]),
             ]
 
@@ -134,7 +138,7 @@ class Lookup(wiring.Component):
             verdict.overlap.eq(overlap),
             stored.eq(page_of(self.table.data, page, group=self._params.group)),
             legal.eq(is_legal(stored)),
-            verdict.corrupt.eq(taken & paged & known & ~legal),
+            verdict.corrupt.eq(taken & (broken | (paged & known & ~legal))),
             verdict.allow.eq(permitted & (~paged | (known & legal & accessible))),
         ]
         return m

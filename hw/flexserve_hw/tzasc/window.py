@@ -1,7 +1,7 @@
 """The flexible window: taken over once, when the secure world enables it."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from flexserve_hw.params import FlexMemParams
@@ -17,9 +17,17 @@ class Window(wiring.Component):
     A window that is empty, larger than the table, not a whole number of table words or not within the address space
     is never taken over: nothing becomes ready.
 
+    The window is stored twice, as it is and complemented. An upset of either copy is seen in the cycle in which it is
+    there, so that no page drops out of its protection with a bit of the window.
+
     Parameters
     ----------
     params : FlexMemParams
+
+    Attributes
+    ----------
+    stored, complement : Signal
+        The two copies, for tests that upset their bits.
 
     Members
     -------
@@ -30,7 +38,9 @@ class Window(wiring.Component):
     scrubbed : In(1)
         No page of the window is in SCRUBBING.
     window : Out
-        The window; all zero before it is latched.
+        The window; all zero before it is latched. ``corrupt`` from an upset until the next reset.
+    upset : Out(1)
+        ``window.corrupt`` has risen.
     initialise : Out(1)
         The table is to be written. High from the latching until ``written``.
     ready : Out(1)
@@ -43,6 +53,10 @@ class Window(wiring.Component):
 
     def __init__(self, *, params: FlexMemParams):
         self._params = params
+        stored = data.StructLayout({name: f.shape for name, f in window_layout(params) if name != "corrupt"})
+        # Kept: a netlist in which one copy is made from the other would hold the same bit twice, not its check.
+        self.stored = Signal(stored, attrs={"keep": "true"})
+        self.complement = Signal(stored.size, init=(1 << stored.size) - 1, attrs={"keep": "true"})
         super().__init__(
             {
                 "enable": In(1),
@@ -51,6 +65,7 @@ class Window(wiring.Component):
                 "written": In(1),
                 "scrubbed": In(1),
                 "window": Out(window_layout(params)),
+                "upset": Out(1),
                 "initialise": Out(1),
                 "ready": Out(1),
             }
@@ -66,16 +81,26 @@ class Window(wiring.Component):
             & ((self.base | self.pages) & (params.group - 1) == 0)
             & (self.base + self.pages <= 1 << pfn_width(params))
         )
+        stored, complement = self.stored, data.View(self.stored.shape(), self.complement)
+        was_corrupt = Signal()
+        m.d.comb += [
+            *(self.window[name].eq(stored[name]) for name, _ in stored.shape()),
+            self.window.corrupt.eq(stored.as_value() != ~self.complement),
+            self.upset.eq(self.window.corrupt & ~was_corrupt),
+        ]
+        m.d.sync += was_corrupt.eq(self.window.corrupt)
         with m.If(self.enable & ~seen):
             m.d.sync += seen.eq(1)
             with m.If(sound):
                 m.d.sync += [
-                    self.window.base.eq(self.base),
-                    self.window.pages.eq(self.pages),
+                    stored.base.eq(self.base),
+                    stored.pages.eq(self.pages),
+                    complement.base.eq(~self.base),
+                    complement.pages.eq(~self.pages),
                     self.initialise.eq(1),
                 ]
         with m.If(self.initialise & self.written):
-            m.d.sync += [self.initialise.eq(0), self.window.initialised.eq(1)]
-        with m.If(self.window.initialised & self.scrubbed):
+            m.d.sync += [self.initialise.eq(0), stored.initialised.eq(1), complement.initialised.eq(0)]
+        with m.If(stored.initialised & ~self.window.corrupt & self.scrubbed):
             m.d.sync += self.ready.eq(1)
         return m

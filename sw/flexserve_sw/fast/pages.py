@@ -56,6 +56,8 @@ class PageSide:
         Pages that the table can hold.
     drained
         Cycle in which the last access accepted so far is answered: a change of state is reported then, not before.
+    on_ready
+        Called when every page of the window was zeroed.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class PageSide:
         dram: Dram,
         capacity: int,
         drained: Callable[[], int],
+        on_ready: Callable[[], None],
     ) -> None:
+        self._on_ready = on_ready
         self._hardware, self._dram, self._capacity, self._drained = hardware, dram, capacity, drained
         self._n_irq, self._s_irq = Interrupts(normal, width=3), Interrupts(secure, width=5)
         self.table = RecallTable(0, 0, GRACE_MIN)
@@ -95,6 +99,11 @@ class PageSide:
         self.secure_frame = Frame(self._secure_registers())
         hardware.start(self._engine())
         hardware.start(self._scrubber())
+
+    @property
+    def ready(self) -> bool:
+        """Whether every page of the window was zeroed."""
+        return self._ready
 
     @property
     def managers(self) -> int:
@@ -317,6 +326,8 @@ class PageSide:
         if not self._ready:
             self.table.freed.clear()
             self._ready = self._census(RecallState.SCRUBBING) == 0
+            if self._ready:
+                self._on_ready()
             return
         if not waiting:
             self._n_irq.post(_N_FREED)

@@ -61,16 +61,26 @@ class Regions:
     """TZC-400 view of the filter.
 
     ``drained`` gives the cycle in which the last access accepted so far is answered: the gate's status falls then.
+    ``ready`` tells whether the window is: until then the gate stays closed, whatever is asked. Whoever makes it ready
+    calls :meth:`move_gate`.
     """
 
-    def __init__(self, hardware: Hardware, line: Line, *, drained: Callable[[], int], address_width: int) -> None:
-        self._hardware, self._line, self._drained = hardware, line, drained
+    def __init__(
+        self,
+        hardware: Hardware,
+        line: Line,
+        *,
+        drained: Callable[[], int],
+        ready: Callable[[], bool],
+        address_width: int,
+    ) -> None:
+        self._hardware, self._line, self._drained, self._ready = hardware, line, drained, ready
         self.gate = Latch(hardware.env)
         self._gate_busy_until = 0
         self._recorded: Access | None = None
         self._held = self._overrun = self._overlap = False
         self._action = Value(mask=3, changed=self._drive)
-        self._request = Value(mask=1, changed=self._move_gate, shown=self._gate_word)
+        self._request = Value(mask=1, changed=self.move_gate, shown=self._gate_word)
         self.regions = [self._region() for _ in range(REGIONS)]
         width = Tzc400.BUILD_CONFIG__ADDRESS_WIDTH.put(address_width - 1)
         build = Tzc400.BUILD_CONFIG__REGIONS.put(REGIONS - 1) | width
@@ -139,8 +149,9 @@ class Regions:
             self._held = self._overrun = self._overlap = False
             self._drive()
 
-    def _move_gate(self) -> None:
-        if self._request.value:
+    def move_gate(self) -> None:
+        """Put the gate where the request and the window want it."""
+        if self._request.value and self._ready():
             self.gate.set()
         elif self.gate.is_set():
             self.gate.clear()

@@ -12,6 +12,7 @@ from flexserve_hw.bus.axi4 import AXI4Shape
 from flexserve_hw.params import FlexMemParams
 from flexserve_hw.tzasc.bursts import stays_in_page
 from flexserve_hw.tzasc.fail import FailRecord
+from flexserve_hw.tzasc.frames import ManagementFrames
 from flexserve_hw.tzasc.freed import FreedQueue
 from flexserve_hw.tzasc.regions import RegionCheck
 from flexserve_hw.tzasc.rules import NORMAL_FRAME
@@ -20,6 +21,7 @@ from flexserve_hw.tzasc.states import CODE_WIDTH, STATES, StateWord, code, decod
 from flexserve_hw.tzasc.tally import Tally
 from flexserve_sw.machine import World
 from flexserve_sw.recall import TRANSITIONS
+from flexserve_sw.regs import FLEX_SECURE
 from tests.hw.tzasc.bench import small
 
 
@@ -224,6 +226,41 @@ def test_simultaneous_violations_and_clears_lose_nothing():
         assert await deny(ctx, write=0x40, clear=1) == (1, 0, 0x40, 1, 4)
         assert await deny(ctx, read=0x50) == (1, 1, 0x40, 1, 5)
         assert await deny(ctx, clear=1) == (0, 0, 0x40, 1, 5)
+
+    run(block, check)
+
+
+def _access(ctx, bus, address, *, write=False, wdata=0, valid=True):
+    """Put a request on a register bus."""
+    for name, value in {"valid": valid, "write": write, "addr": address, "wdata": wdata, "strb": 0xF}.items():
+        ctx.set(getattr(bus, name), value)
+
+
+def test_alarm_in_the_cycle_of_the_clear_is_recorded_as_a_new_one():
+    block = ManagementFrames(params=small())
+    alarm, alarm_page = FLEX_SECURE.ALARM & 0xFFF, FLEX_SECURE.ALARM_PAGE & 0xFFF
+
+    async def step(ctx, *, pfn=None, clear=None):
+        """One cycle: a page fails its check, software writes ALARM."""
+        ctx.set(block.corrupt, pfn is not None)
+        ctx.set(block.corrupt_pfn, pfn or 0)
+        _access(ctx, block.secure, alarm, write=True, wdata=clear or 0, valid=clear is not None)
+        await ctx.tick()
+        ctx.set(block.corrupt, 0)
+        seen = []
+        for address in (alarm, alarm_page):
+            _access(ctx, block.secure, address)
+            await ctx.tick()
+            seen.append(ctx.get(block.secure.rdata))
+        return tuple(seen)
+
+    async def check(ctx):
+        assert await step(ctx, pfn=0x11) == (1, 0x11)
+        assert await step(ctx, pfn=0x22) == (1, 0x11)
+        assert await step(ctx, pfn=0x33, clear=0) == (1, 0x11)
+        assert await step(ctx, pfn=0x44, clear=1) == (1, 0x44)
+        assert await step(ctx, clear=1) == (0, 0x44)
+        assert await step(ctx, pfn=0x55) == (1, 0x55)
 
     run(block, check)
 

@@ -1,6 +1,7 @@
 """Denial, its record and its timing; upsets of stored state; configuration and gate."""
 
 import pytest
+from amaranth.hdl import Value
 
 from flexserve_hw.bus.axi4 import Resp
 from flexserve_hw.tzasc.states import CODE_WIDTH
@@ -97,6 +98,67 @@ def test_every_upset_bit_of_a_stored_state_denies_both_worlds_and_raises_the_ala
     make_filter_bench().run(scenario)
 
 
+@pytest.mark.parametrize("copy", ["stored", "complement"])
+def test_every_upset_bit_of_the_window_denies_everything_and_raises_the_alarm(copy):
+    """SEC-11: pages, base and initialisation, in both copies; no page of the window drops out of its protection."""
+
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        await bench.lend(ctx, P, 4)
+        secret = bench.write(P * PAGE, SECURE)
+        await bench.done(ctx, secret)
+        await bench.idle(ctx)
+        signal = Value.cast(getattr(bench.dut.window, copy))
+        good = ctx.get(signal)
+        bench.region_allows = lambda burst: False
+        bench.windowless = True
+        for bit in range(len(signal)):
+            ctx.set(signal, good ^ 1 << bit)
+            await ctx.tick().repeat(2)
+            assert await bench.peek(ctx, FLEX_SECURE.ALARM) == 1
+            assert await bench.peek(ctx, FLEX_SECURE.ALARM_PAGE) == 0
+            assert await bench.peek(ctx, FLEX_SECURE.IRQ_STATUS) & 16
+            bursts = [bench.read(pfn * PAGE, world) for pfn in (P - 1, P, P + 4) for world in (NORMAL, SECURE)]
+            bursts += [bench.write(pfn * PAGE, world) for pfn in (P - 1, P, P + 4) for world in (NORMAL, SECURE)]
+            await bench.done(ctx, *bursts)
+            assert not any(b.allowed for b in bursts)
+            result = await bench.command(ctx, NORMAL, C.DELEGATE, P + 4)
+            assert result == (R.OUT_OF_WINDOW, P + 4)
+            await bench.poke(ctx, FLEX_SECURE.QUERY_PAGE, P)
+            await ctx.tick().repeat(4)
+            assert await bench.peek(ctx, FLEX_SECURE.QUERY_STATE) == 0
+            ctx.set(signal, good)
+            await ctx.tick()
+            await bench.poke(ctx, FLEX_SECURE.ALARM, 1)
+            assert await bench.peek(ctx, FLEX_SECURE.ALARM) == 0
+            await bench.poke(ctx, FLEX_SECURE.IRQ_STATUS, 16)
+        bench.region_allows = lambda burst: True
+        bench.windowless = False
+        own = bench.read(P * PAGE, SECURE)
+        await bench.done(ctx, own)
+        assert own.got == secret.data
+
+    make_filter_bench().run(scenario)
+
+
+def test_upset_of_the_window_stops_the_scrubber_from_writing_anywhere():
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        await bench.lend(ctx, P, 8)
+        await bench.start(ctx, SECURE, C.RELEASE, P, 8)
+        scrubs = len(bench.memory.scrub_addresses)
+        await bench.until(ctx, lambda: len(bench.memory.scrub_addresses) > scrubs + 1, "the scrub")
+        signal = Value.cast(bench.dut.window.stored)
+        ctx.set(signal, ctx.get(signal) ^ 1 << 6)
+        await ctx.tick().repeat(2)
+        sent = len(bench.memory.scrub_addresses)
+        await ctx.tick().repeat(300)
+        assert len(bench.memory.scrub_addresses) == sent
+        assert S.SCRUBBING in bench.shadow.values()
+
+    make_filter_bench().run(scenario)
+
+
 def test_latency_of_a_denied_access_tells_nothing_about_the_page():
     """SEC-12: the same cycles in every state that denies, for a region's denial, and whatever the page holds."""
     seen = {}
@@ -159,14 +221,22 @@ def _configuration():
     ("base", "pages"),
     [(P, 0), (P, 36), (P + 1, 8), (P, 6), (0xFFFFC, 8), (0x100000, 4), (0xFFFFFFFC, 4)],
 )
-def test_unsound_window_never_becomes_ready(base, pages):
+def test_unsound_window_never_becomes_ready_and_keeps_the_gate_closed(base, pages):
     """Fail closed: empty, beyond the table, unaligned, or past the end of the address space."""
 
     async def scenario(bench, ctx):
         await bench.poke(ctx, FLEX_SECURE.WINDOW_BASE, base)
         await bench.poke(ctx, FLEX_SECURE.WINDOW_PAGES, pages)
         await bench.poke(ctx, FLEX_SECURE.CONTROL, 2)
+        for register, value in ((TZC.REGION[0].ATTRIBUTES, 3 << 30), (TZC.REGION[0].ID_ACCESS, 0xFFFFFFFF)):
+            await bench.poke(ctx, register, value)
+        await bench.poke(ctx, TZC.GATE_KEEPER, 1)
+        held = bench.read(P * PAGE), bench.write(P * PAGE, SECURE)
         await ctx.tick().repeat(100)
+        assert await bench.peek(ctx, TZC.GATE_KEEPER) == 1
+        assert [b.accepted for b in held] == [-1, -1]
+        for queue in (bench.ar, bench.aw, bench.w):
+            queue.clear()
         assert await bench.peek(ctx, FLEX_SECURE.CONTROL) == 2
         assert await bench.peek(ctx, FLEX_NORMAL.WINDOW_PAGES) == 0
         assert not bench.memory.scrub_addresses

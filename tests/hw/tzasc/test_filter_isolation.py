@@ -3,7 +3,7 @@
 import pytest
 
 from flexserve_sw.recall import ACCESS
-from flexserve_sw.regs import FLEX_NORMAL
+from flexserve_sw.regs import FLEX_NORMAL, TZC
 from tests.hw.tzasc.bench import DRAM_PFN, NORMAL, PAGE, SECURE, WINDOW_PFN, C, R, S, make_filter_bench, small
 
 P = WINDOW_PFN
@@ -205,19 +205,23 @@ def test_delegate_is_refused_as_a_whole_and_names_the_first_offender():
     make_filter_bench().run(scenario)
 
 
-def test_window_is_denied_and_commands_refused_until_it_is_ready():
-    """Fail closed: between enabling and the last scrubbed page nothing is accessible and nothing can be lent."""
+def test_nothing_passes_and_commands_are_refused_until_the_window_is_ready():
+    """Fail closed: until the last page is scrubbed the gate stays closed though it is asked to open."""
 
     async def scenario(bench, ctx):
         await bench.boot(ctx, wait=False, lock=False)
-        burst = bench.read((P + 11) * PAGE, NORMAL), bench.write((P + 11) * PAGE, SECURE)
-        await bench.done(ctx, *burst)
-        assert not burst[0].allowed
-        assert not burst[1].allowed
+        burst = bench.read((P + 11) * PAGE, NORMAL), bench.write((P - 1) * PAGE, SECURE)
+        await ctx.tick().repeat(40)
+        assert await bench.peek(ctx, TZC.GATE_KEEPER) == 1
+        assert [b.accepted for b in burst] == [-1, -1]
         bench.windowless = True
         assert await bench.command(ctx, NORMAL, C.DELEGATE, P) == (R.OUT_OF_WINDOW, P)
         bench.windowless = False
         await bench.ready(ctx)
+        assert await bench.peek(ctx, TZC.GATE_KEEPER) == 1 << 16 | 1
+        await bench.done(ctx, *burst)
+        ready = next(cycle for cycle, pfn, _, _ in reversed(bench.events) if pfn in range(P, P + bench.pages))
+        assert all(b.allowed and b.accepted > ready for b in burst)
         assert await bench.command(ctx, NORMAL, C.DELEGATE, P) == (R.OK, 0)
 
     make_filter_bench().run(scenario)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from secrets import token_bytes
 from typing import Any
 
 from ..census import PageCensus
@@ -15,8 +15,8 @@ from ..monitor.monitor import Monitor
 from ..normal.pressure import PressureSource
 from ..normal.system import NormalOs
 from ..regs import FLEX_SECURE
-from ..serving.crypto import PageCipher, device_key
-from ..serving.engine import MODEL_DOMAIN, MODEL_KEY, SWAP_KEY, Secrets, Serving
+from ..serving.crypto import KEY_BYTES, derive_key, device_key
+from ..serving.engine import DEVICE_KEY, SWAP_DOMAIN, SWAP_KEY, Secrets, Serving
 from ..serving.image import FlashImage, build_image
 from ..serving.npu import BorrowedNpu, NpuLease, OwnNpu
 from ..serving.pages import CmaPages, FlexPages, OrdinaryPages, PageSource
@@ -67,8 +67,7 @@ class Phone:
         monitor.os = os.serve
         vault = Vault(machine, layout)
         secure = plan.design.secure
-        cipher = PageCipher(device_key(plan.seed), MODEL_DOMAIN) if secure else None
-        image = build_image(plan.model, cipher)
+        image = build_image(plan.model, device_key(plan.seed) if secure else None)
         if image.size + vault.slots * 4096 > machine.flash.size:
             raise UserError(
                 f"The model's image and swap area don't fit flash of {machine.flash.size} bytes; choose more."
@@ -114,11 +113,10 @@ class Phone:
         await self.monitor.boot(grace=self.plan.grace, npu_grace=self.plan.npu_grace)
         self.census.sealed(self.plan.layout.sealed.pages())
         key = device_key(self.plan.seed)
-        await self.vault.put_key(MODEL_KEY, key)
-        # A key of this boot only: counts of swap slots start anew at reset, and no nonce may be used twice.
-        await self.vault.put_key(
-            SWAP_KEY, hashlib.sha256(key + b"swap" + self.machine.now.to_bytes(8, "little")).digest()
-        )
+        await self.vault.put_key(DEVICE_KEY, key)
+        # A key of this boot only: counts of swap slots start anew at reset, and no nonce may be used twice. What the
+        # phone's random number generator gives changes ciphertext, never timing or an answer, so runs stay repeatable.
+        await self.vault.put_key(SWAP_KEY, derive_key(key, SWAP_DOMAIN, token_bytes(KEY_BYTES)))
         await self._look_at_npu()
         await self.os.start()
         await self.serving.pager.bounces.fill()

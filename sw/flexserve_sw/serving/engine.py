@@ -15,7 +15,7 @@ from ..sync import Mutex
 from ..timeline import Timeline
 from .cpu import CpuProducts
 from .crypto import PageCipher
-from .image import HEADER_BYTES, StoredSegment, parse_header, parse_manifest
+from .image import HEADER_BYTES, Header, StoredSegment, parse_manifest
 from .loader import Loader
 from .npu import NpuLease, NpuProducts
 from .pager import Pager
@@ -28,7 +28,7 @@ from .swap import SwapArea
 from .tensors import ComputeTrack, PagedCache, PagedTensors
 from .vault import Vault
 
-__all__ = ["DESCRIPTOR_PAGES", "MODEL_DOMAIN", "MODEL_KEY", "SWAP_DOMAIN", "SWAP_KEY", "Answer", "Secrets", "Serving"]
+__all__ = ["DESCRIPTOR_PAGES", "DEVICE_KEY", "SWAP_DOMAIN", "SWAP_KEY", "Answer", "Secrets", "Serving"]
 
 DESCRIPTOR_PAGES = 8
 """Pages for job lists."""
@@ -36,10 +36,10 @@ DESCRIPTOR_PAGES = 8
 _MANIFEST_LIMIT = 1 << 22
 """Bytes of manifest that a header may announce."""
 
-MODEL_KEY, SWAP_KEY = 0, 1
+DEVICE_KEY, SWAP_KEY = 0, 1
 """Numbers of the keys in the vault."""
 
-MODEL_DOMAIN, SWAP_DOMAIN = b"flexserve model", b"flexserve swap"
+SWAP_DOMAIN = b"flexserve swap"
 
 
 @dataclass(kw_only=True)
@@ -122,9 +122,10 @@ class Serving:
     async def _open(self) -> tuple[StoredSegment, ...]:
         """Fetch keys from the vault and the manifest from flash."""
         pager, machine = self.pager, self._side.machine
+        device: bytes | None = None
         if self._secrets is not None:
             vault = self._secrets.vault
-            pager.cipher = PageCipher(await vault.key(MODEL_KEY), MODEL_DOMAIN)
+            device = await vault.key(DEVICE_KEY)
             if self._secrets.swap:
                 pager.swap = SwapArea(
                     side=self._side,
@@ -139,10 +140,10 @@ class Serving:
         await machine.delay(
             self._side.platform.at_rate(self._model.size, self._side.platform.system.init_rate, machine.clock_hz)
         )
-        raw = await self._read(0, HEADER_BYTES)
-        length, tag = parse_header(raw, limit=_MANIFEST_LIMIT)
-        raw = await self._read(HEADER_BYTES, length)
-        return parse_manifest(raw, tag, pager.cipher)
+        header = Header.parse(await self._read(0, HEADER_BYTES), limit=_MANIFEST_LIMIT)
+        stored = parse_manifest(await self._read(HEADER_BYTES, header.length), header, device)
+        pager.cipher = None if device is None else header.page_cipher(device)
+        return stored
 
     async def _read(self, offset: int, length: int) -> bytes:
         """Bytes of flash, through a bounce buffer."""
@@ -167,10 +168,12 @@ class Serving:
         on_token: Callable[[int], Awaitable[None]],
         choose: Choose = greedy,
         begin: int | None = None,
+        on_forward: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Load the model and continue ``prompt`` by up to ``count`` tokens.
 
         ``begin`` is the cycle from which the time to the first token counts; now, if not given.
+        ``on_forward`` is called when the first weights are in memory and the forward pass begins.
         """
         machine, config = self._side.machine, self._model.config
         begin = machine.now if begin is None else begin
@@ -195,6 +198,8 @@ class Serving:
             await on_token(token)
             self.track.start("decode", machine.now)
 
+        await next(segment for segment in self.pager.segments if segment.kind is Kind.WEIGHTS).loaded.wait()
+        on_forward()
         self.track.start("prefill", machine.now)
         try:
             await generate(

@@ -1,13 +1,16 @@
 """A model in flash.
 
-A header, a manifest, and pages, encrypted and authenticated unless the design has no protection.
+A header, a manifest, and pages, encrypted and authenticated unless the design has no protection. The header carries the
+image's identifier, from which its key is derived; it is authenticated with the manifest.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,18 +18,51 @@ import numpy.typing as npt
 
 from ..llm.image import QuantModel, Segment, Tensor, TensorKind
 from ..machine import PAGE_BYTES
-from .crypto import TAG_BYTES, PageCipher, TamperedPage
+from .crypto import TAG_BYTES, PageCipher, TamperedPage, derive_key
 
-__all__ = ["HEADER_BYTES", "BadImage", "FlashImage", "StoredSegment", "build_image", "parse_header", "parse_manifest"]
+__all__ = ["HEADER_BYTES", "BadImage", "FlashImage", "Header", "StoredSegment", "build_image", "parse_manifest"]
 
-_MAGIC = b"FLEXLM01"
-_HEADER = struct.Struct("<8sII16s")
+_MAGIC = b"FLEXLM02"
+_HEADER = struct.Struct("<8sII32s16s")
 HEADER_BYTES = PAGE_BYTES
 _MANIFEST_PAGE = 0xFFFF_FFFF
+_IMAGE_KEY, _IDENTIFIER_KEY = b"flexserve image", b"flexserve image identifier"
+_PAGE_DOMAIN, _MANIFEST_DOMAIN = b"flexserve page", b"flexserve manifest"
 
 
 class BadImage(Exception):
     """What lies in flash is no model image, or not one made for this phone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """First page of an image: bytes of manifest, pages of body, and the tag of the manifest, which covers them all."""
+
+    length: int
+    pages: int
+    identifier: bytes
+    tag: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes, *, limit: int) -> Header:
+        """Read a header. ``limit`` bounds what a forged one can make the reader ask for. Raises :class:`BadImage`."""
+        magic, length, pages, identifier, tag = _HEADER.unpack_from(raw)
+        if magic != _MAGIC or length == 0 or length % PAGE_BYTES or length > limit:
+            raise BadImage("Flash holds no model image")
+        return cls(length=length, pages=pages, identifier=identifier, tag=tag)
+
+    def pack(self) -> bytes:
+        """A page."""
+        return _HEADER.pack(_MAGIC, self.length, self.pages, self.identifier, self.tag).ljust(HEADER_BYTES, b"\0")
+
+    def page_cipher(self, device: bytes) -> PageCipher:
+        """Cipher of this image's pages on the phone that has this device key."""
+        return PageCipher(derive_key(device, _IMAGE_KEY, self.identifier), _PAGE_DOMAIN)
+
+    def manifest_cipher(self, device: bytes) -> PageCipher:
+        """Cipher of the manifest, which opens only under the header that it was sealed with."""
+        fields = _HEADER.pack(_MAGIC, self.length, self.pages, self.identifier, bytes(TAG_BYTES))
+        return PageCipher(derive_key(device, _IMAGE_KEY, self.identifier), _MANIFEST_DOMAIN + fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +102,27 @@ def _entry(segment: Segment, first: int, tags: list[bytes]) -> dict[str, Any]:
     return {"name": segment.name, "first": first, "tags": [tag.hex() for tag in tags], "tensors": tensors}
 
 
-def build_image(model: QuantModel, cipher: PageCipher | None) -> FlashImage:
-    """Lay a model out for flash: what its provider does. Without a cipher everything is in the clear."""
+def _identifier(model: QuantModel, device: bytes) -> bytes:
+    """Names the content for those who have the device key: equal only for equal images, and no hint at what is inside.
+
+    Every text that is sealed follows from what is hashed here, so a key never meets two texts with one nonce.
+    """
+    digest = hmac.new(derive_key(device, _IDENTIFIER_KEY, b""), digestmod=hashlib.sha256)
+    directory = [[_entry(segment, 0, []), len(segment.payload)] for segment in model.segments]
+    for part in (json.dumps([model.array, directory]).encode(), *(segment.payload for segment in model.segments)):
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.digest()
+
+
+def build_image(model: QuantModel, device: bytes | None) -> FlashImage:
+    """Lay a model out for the flash of the phone with this device key: what its provider does.
+
+    Without a key everything is in the clear.
+    """
+    counts = [-(-len(segment.payload) // PAGE_BYTES) for segment in model.segments]
+    identifier = bytes(32) if device is None else _identifier(model, device)
+    header = Header(length=0, pages=sum(counts), identifier=identifier, tag=bytes(TAG_BYTES))
+    cipher = None if device is None else header.page_cipher(device)
     body, entries = bytearray(), []
     number = 0
     for segment in model.segments:
@@ -80,30 +135,27 @@ def build_image(model: QuantModel, cipher: PageCipher | None) -> FlashImage:
         number += len(tags)
     manifest = json.dumps({"array": model.array, "segments": entries}, separators=(",", ":")).encode()
     manifest += b" " * (-len(manifest) % PAGE_BYTES)
-    tag = bytes(TAG_BYTES)
-    if cipher:
-        manifest, tag = cipher.seal(_MANIFEST_PAGE, 0, manifest)
-    header = _HEADER.pack(_MAGIC, len(manifest), number, tag)
-    data = header + bytes(HEADER_BYTES - len(header)) + manifest + bytes(body)
-    return FlashImage(data=np.frombuffer(data, np.uint8))
+    header = replace(header, length=len(manifest))
+    if device is not None:
+        manifest, tag = header.manifest_cipher(device).seal(_MANIFEST_PAGE, 0, manifest)
+        header = replace(header, tag=tag)
+    return FlashImage(data=np.frombuffer(header.pack() + manifest + bytes(body), np.uint8))
 
 
-def parse_header(raw: bytes, *, limit: int) -> tuple[int, bytes]:
-    """Length and tag of the manifest. ``limit`` bounds what a forged header can make the reader ask for."""
-    magic, length, _, tag = _HEADER.unpack_from(raw)
-    if magic != _MAGIC or length == 0 or length % PAGE_BYTES or length > limit:
-        raise BadImage("Flash holds no model image")
-    return length, tag
+def parse_manifest(raw: bytes, header: Header, device: bytes | None) -> tuple[StoredSegment, ...]:
+    """Segments of the image.
 
-
-def parse_manifest(raw: bytes, tag: bytes, cipher: PageCipher | None) -> tuple[StoredSegment, ...]:
-    """Segments of the image; raises :class:`BadImage` if the manifest was not made with this key."""
+    Raises :class:`BadImage` if header and manifest were not made for the phone with this device key, or don't match.
+    """
     try:
-        content = json.loads(cipher.open(_MANIFEST_PAGE, 0, raw, tag) if cipher else raw)
+        text = raw if device is None else header.manifest_cipher(device).open(_MANIFEST_PAGE, 0, raw, header.tag)
+        content = json.loads(text)
     except TamperedPage as error:
         raise BadImage("The manifest in flash was not made for this phone, or was changed") from error
     except ValueError as error:
         raise BadImage("The manifest in flash can't be parsed") from error
+    if sum(len(entry["tags"]) for entry in content["segments"]) != header.pages:
+        raise BadImage("Header and manifest in flash don't match")
     body = HEADER_BYTES + len(raw)
     return tuple(
         StoredSegment(

@@ -1,16 +1,20 @@
 """Encryption of pages, model images, and what the vault proves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from flexserve_sw.designs.phone import Phone
 from flexserve_sw.llm import quantise
 from flexserve_sw.machine import PAGE_BYTES
-from flexserve_sw.serving.crypto import PageCipher, TamperedPage, device_key
-from flexserve_sw.serving.image import HEADER_BYTES, BadImage, build_image, parse_header, parse_manifest
+from flexserve_sw.serving import crypto
+from flexserve_sw.serving.crypto import PageCipher, TamperedPage, derive_key, device_key
+from flexserve_sw.serving.image import HEADER_BYTES, BadImage, Header, build_image, parse_manifest
 from flexserve_sw.serving.vault import Vault, VaultFull
 from tests.sw.llm.tiny import checkpoint
-from tests.sw.phone_bench import on_phone
+from tests.sw.phone_bench import on_phone, serve_fast
 
 KEY = device_key(1)
 PAGE = bytes(range(256)) * 16
@@ -40,10 +44,11 @@ def test_a_page_opens_only_as_what_it_was_sealed_as() -> None:
 @pytest.mark.parametrize("protected", [True, False])
 def test_an_image_brings_every_segment_back(protected: bool) -> None:
     model = quantise(checkpoint())
-    cipher = PageCipher(KEY, b"model") if protected else None
-    raw = build_image(model, cipher).data.tobytes()
-    length, tag = parse_header(raw[:HEADER_BYTES], limit=1 << 20)
-    segments = parse_manifest(raw[HEADER_BYTES : HEADER_BYTES + length], tag, cipher)
+    device = KEY if protected else None
+    raw = build_image(model, device).data.tobytes()
+    header = Header.parse(raw[:HEADER_BYTES], limit=1 << 20)
+    cipher = header.page_cipher(KEY) if protected else None
+    segments = parse_manifest(raw[HEADER_BYTES : HEADER_BYTES + header.length], header, device)
     assert [segment.name for segment in segments] == [segment.name for segment in model.segments]
     for stored, segment in zip(segments, model.segments, strict=True):
         body = raw[stored.offset : stored.offset + stored.pages * PAGE_BYTES]
@@ -55,21 +60,81 @@ def test_an_image_brings_every_segment_back(protected: bool) -> None:
         assert stored.tensors == segment.tensors
 
 
-def test_an_image_for_another_phone_or_with_a_changed_manifest_is_refused() -> None:
-    cipher = PageCipher(KEY, b"model")
-    raw = bytearray(build_image(quantise(checkpoint()), cipher).data.tobytes())
-    length, tag = parse_header(bytes(raw), limit=1 << 20)
-    manifest = bytes(raw[HEADER_BYTES : HEADER_BYTES + length])
+def test_an_image_for_another_phone_or_with_a_changed_header_or_manifest_is_refused() -> None:
+    raw = bytearray(build_image(quantise(checkpoint()), KEY).data.tobytes())
+    header = Header.parse(bytes(raw), limit=1 << 20)
+    assert header.pack() == raw[:HEADER_BYTES]
+    manifest = bytes(raw[HEADER_BYTES : HEADER_BYTES + header.length])
     with pytest.raises(BadImage, match="not made for this phone"):
-        parse_manifest(manifest, tag, PageCipher(device_key(2), b"model"))
+        parse_manifest(manifest, header, device_key(2))
     with pytest.raises(BadImage, match="was changed"):
-        parse_manifest(bytes([manifest[0] ^ 1]) + manifest[1:], tag, cipher)
+        parse_manifest(bytes([manifest[0] ^ 1]) + manifest[1:], header, KEY)
+    other = bytes([header.identifier[0] ^ 1]) + header.identifier[1:]
+    for forged in (
+        replace(header, pages=header.pages + 1),
+        replace(header, identifier=other),
+        replace(header, length=header.length + PAGE_BYTES),
+        replace(header, tag=bytes(16)),
+    ):
+        with pytest.raises(BadImage, match="was changed"):
+            parse_manifest(manifest, forged, KEY)
     with pytest.raises(BadImage, match="can't be parsed"):
-        parse_manifest(b"{", b"", None)
+        parse_manifest(b"{", header, None)
+    with pytest.raises(BadImage, match="don't match"):
+        parse_manifest(b'{"segments": []}', header, None)
     with pytest.raises(BadImage, match="no model image"):
-        parse_header(bytes(HEADER_BYTES), limit=1 << 20)
+        Header.parse(bytes(HEADER_BYTES), limit=1 << 20)
     with pytest.raises(BadImage, match="no model image"):
-        parse_header(bytes(raw[:HEADER_BYTES]), limit=16)
+        Header.parse(bytes(raw[:HEADER_BYTES]), limit=16)
+
+
+def test_no_two_texts_are_ever_sealed_under_one_key_and_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that any cipher seals while images are built and two boots swap pages out."""
+    sealed: dict[tuple[bytes, bytes], bytes] = {}
+    keys: set[bytes] = set()
+
+    class Recorder:
+        def __init__(self, key: bytes) -> None:
+            self.key = key
+            keys.add(key)
+
+        def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+            assert sealed.setdefault((self.key, nonce), data) == data
+            return AESGCM(self.key).encrypt(nonce, data, associated_data)
+
+        def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+            return AESGCM(self.key).decrypt(nonce, data, associated_data)
+
+    monkeypatch.setattr(crypto, "AESGCM", Recorder)
+    model = quantise(checkpoint())
+    first, *others = model.segments
+    changed = replace(first, payload=bytes([first.payload[0] ^ 1]) + first.payload[1:])
+    renamed = replace(first, name="other")
+    models = [model, quantise(checkpoint(), array=8)]
+    models += [replace(model, segments=(segment, *others)) for segment in (changed, renamed)]
+    for model in models:
+        build_image(model, KEY)
+    assert len(keys) == len(models)
+    build_image(models[0], KEY)
+    assert len(keys) == len(models)
+    before = len(keys)
+    for _ in range(2):
+        assert serve_fast(pressure=9, pressure_at=3, recall_by="size")["pages_moved"]["swapped_out"] > 0
+    # The model of these runs, and a key for swapped-out pages in each of them.
+    assert len(keys) - before in (2, 3)
+    assert KEY not in keys
+
+
+def test_keys_for_different_purposes_or_images_differ() -> None:
+    keys = {
+        derive_key(key, purpose, salt)
+        for key in (KEY, device_key(2))
+        for purpose in (b"a", b"b")
+        for salt in (b"", b"x")
+    }
+    assert len(keys) == 8
+    with pytest.raises(ValueError, match="must have 32 bytes"):
+        derive_key(b"short", b"a", b"")
 
 
 def test_counts_of_swap_slots_only_ever_rise_and_are_kept_in_sealed_memory() -> None:

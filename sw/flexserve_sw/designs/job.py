@@ -77,14 +77,25 @@ class _Run:
     async def _answer(self, count: int, begin: int) -> Answer:
         plan = self._plan
         return await self._phone.serving.answer(
-            plan.prompt, count, stops=plan.checkpoint.tokenizer.stops, on_token=self._token, begin=begin
+            plan.prompt,
+            count,
+            stops=plan.checkpoint.tokenizer.stops,
+            on_token=self._token,
+            begin=begin,
+            on_forward=lambda: self._forward("begin"),
         )
+
+    def _forward(self, event: str) -> None:
+        """Mark the forward pass inside the prefill: what comes before it waits for flash and simulates little."""
+        self._emit({"kind": "phase", "name": "prefill-forward", "event": event})
 
     async def _token(self, token: int) -> None:
         tokenizer = self._plan.checkpoint.tokenizer
         text = tokenizer.decode([*self._known, token])[len(tokenizer.decode(self._known)) :]
         self._known.append(token)
         index = len(self._known) - len(self._plan.prompt)
+        if index == 1:
+            self._forward("end")
         self._emit({"kind": "token", "index": index, "token": token, "text": text})
         if index == 1:
             self.phase("decode")
@@ -117,7 +128,7 @@ async def serve(machine: Machine, argument: dict[str, Any], emit: Emit, *, hook:
     """Boot a phone, answer the prompt with the design, give everything back; return what happened.
 
     ``argument`` is described at :data:`~.plan.ARGUMENTS`. Messages: ``phase`` (``boot``, ``prefill``, ``decode``,
-    ``close``; begin and end) and ``token``. Raises :class:`~..errors.UserError`.
+    ``close``; begin and end; within ``prefill`` also ``prefill-forward``) and ``token``. Raises :class:`~..errors.UserError`.
     """
     plan = check(argument)
     phone = Phone.assemble(machine, plan)

@@ -6,13 +6,10 @@ messages go out as JSON lines on the file descriptor in ``FLEXSERVE_MESSAGES``.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
 import resource
-import signal
-import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -31,16 +28,6 @@ from .machine import RtlMachine
 
 Message = dict[str, Any]
 Job = Callable[[RtlMachine, Message, Callable[[Message], None]], Awaitable[Message]]
-
-
-_PR_SET_PDEATHSIG = 1
-"""``prctl`` option of Linux: the signal for when the starting thread ends."""
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process if the one that started it is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def find_job(name: str) -> Job:
@@ -97,7 +84,6 @@ async def run(
 @cocotb.test()
 async def session(dut: HierarchyObject) -> None:
     """Run the job of this process and report its end, whatever it is."""
-    die_with_parent()
     order = json.loads(Path(os.environ["FLEXSERVE_SESSION"]).read_text())
     started = time.monotonic()
     with os.fdopen(int(os.environ["FLEXSERVE_MESSAGES"]), "w") as stream:

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["StreamBuffer", "StreamQueue"]
+__all__ = ["BypassBuffer", "StreamBuffer", "StreamQueue"]
 
 
 class StreamBuffer(wiring.Component):
@@ -41,6 +41,44 @@ class StreamBuffer(wiring.Component):
                 full.eq(0),
             ]
         with m.Elif(self.i.valid & self.i.ready):
+            m.d.sync += [aside.eq(self.i.payload), full.eq(1)]
+        return m
+
+
+class BypassBuffer(wiring.Component):
+    """Place for one payload that ``o`` doesn't take at once: cuts the ``ready`` path and costs no cycle.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Payload.
+
+    Members
+    -------
+    i : In(stream), o : Out(stream)
+        ``i.ready`` depends on the buffer alone, never on ``o.ready``. What ``i`` offers while it is ready is taken.
+
+    Latency and ordering
+    --------------------
+    None: ``o`` shows ``i`` combinationally while the buffer is empty. Order is kept; ``o`` never waits for ``i.ready``,
+    so that it goes on at full throughput after a stall.
+    """
+
+    def __init__(self, *, shape):
+        self._shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        aside, full = Signal(self._shape), Signal()
+        m.d.comb += [
+            self.i.ready.eq(~full),
+            self.o.valid.eq(full | self.i.valid),
+            self.o.payload.eq(Mux(full, aside, self.i.payload)),
+        ]
+        with m.If(self.o.ready):
+            m.d.sync += full.eq(0)
+        with m.Elif(self.i.valid & ~full):
             m.d.sync += [aside.eq(self.i.payload), full.eq(1)]
         return m
 

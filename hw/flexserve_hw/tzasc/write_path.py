@@ -5,6 +5,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from flexserve_hw.bus.axi4 import AXI4Shape, Resp
+from flexserve_hw.bus.buffer import BypassBuffer
 from flexserve_hw.params import FlexMemParams
 
 from .layouts import path_members
@@ -58,8 +59,8 @@ class WritePath(wiring.Component):
 
     Latency and ordering
     --------------------
-    AW takes one cycle and one address per cycle. W follows its address by at least a cycle, then passes
-    combinationally, one beat per cycle across bursts; B passes combinationally.
+    AW takes one cycle and one address per cycle. W is offered from the cycle after its address is, whether or not that
+    is taken, as AXI asks; it passes combinationally, one beat per cycle across bursts. B passes combinationally.
     """
 
     def __init__(self, *, params: FlexMemParams):
@@ -132,7 +133,10 @@ class WritePath(wiring.Component):
     def _addresses(self, m, ours, source):
         """Join upstream and scrub addresses; return the strobe to raise when a scrub burst has sent its beats."""
         params = self._params
-        held, held_scrub, scrub, idle = Signal(), Signal(), Signal(), Signal()
+        # An address counts as sent when it is offered, so that its beats never wait for its acceptance.
+        m.submodules.aw_buffer = buffer = BypassBuffer(shape=self.down_aw.payload.shape())
+        connect(m, buffer.o, flipped(self.down_aw))
+        sent, scrub, idle = buffer.i, Signal(), Signal()
         due = (params.scrub_share - 1) * SCRUB_BEATS
         owed = Signal(range(due + 256))
         ahead = Signal(range(_SCRUB_AHEAD + 1))
@@ -141,32 +145,30 @@ class WritePath(wiring.Component):
         m.d.comb += [
             # Idle: no upstream address is ready to go, and at most one upstream burst has its beats still to come.
             idle.eq(~ours.valid & (source.level <= ahead + 1)),
-            scrub.eq(Mux(held, held_scrub, ready & (idle | (owed >= due)))),
-            self.down_aw.valid.eq(source.w_rdy & Mux(scrub, self.scrub_aw.valid, ours.valid)),
-            ours.ready.eq(source.w_rdy & self.down_aw.ready & ~scrub),
-            self.scrub_aw.ready.eq(source.w_rdy & self.down_aw.ready & scrub),
-            source.w_en.eq(self.down_aw.valid & self.down_aw.ready),
+            scrub.eq(ready & (idle | (owed >= due))),
+            sent.valid.eq(source.w_rdy & (scrub | ours.valid)),
+            ours.ready.eq(source.w_rdy & sent.ready & ~scrub),
+            self.scrub_aw.ready.eq(source.w_rdy & sent.ready & scrub),
+            source.w_en.eq(sent.valid & sent.ready),
             source.w_data.eq(scrub),
         ]
         with m.If(scrub):
             m.d.comb += [
-                self.down_aw.payload.id.eq(Cat(self.scrub_aw.payload.id, Const(1))),
-                self.down_aw.payload.addr.eq(self.scrub_aw.payload.addr),
-                self.down_aw.payload.len.eq(SCRUB_BEATS - 1),
-                self.down_aw.payload.size.eq((params.bus.data_width // 8).bit_length() - 1),
-                self.down_aw.payload.burst.eq(1),
+                sent.payload.id.eq(Cat(self.scrub_aw.payload.id, Const(1))),
+                sent.payload.addr.eq(self.scrub_aw.payload.addr),
+                sent.payload.len.eq(SCRUB_BEATS - 1),
+                sent.payload.size.eq((params.bus.data_width // 8).bit_length() - 1),
+                sent.payload.burst.eq(1),
             ]
         with m.Else():
             m.d.comb += [
-                self.down_aw.payload.id.eq(Cat(ours.payload.id, Const(0, 1))),
+                sent.payload.id.eq(Cat(ours.payload.id, Const(0, 1))),
                 *(
-                    self.down_aw.payload[name].eq(ours.payload[name])
+                    sent.payload[name].eq(ours.payload[name])
                     for name in ("addr", "len", "size", "burst", "prot", "user")
                 ),
             ]
-        # An address once offered stays until it is taken, as AXI asks.
-        m.d.sync += [held.eq(self.down_aw.valid & ~self.down_aw.ready), held_scrub.eq(scrub)]
-        granted = self.down_aw.valid & self.down_aw.ready
+        granted = sent.valid & sent.ready
         m.d.sync += ahead.eq(ahead + (granted & scrub) - scrub_done)
         with m.If(granted & scrub):
             m.d.sync += owed.eq(0)

@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from flexserve_hw.bus.arbiter import RoundRobin
-from flexserve_hw.bus.buffer import StreamBuffer, StreamQueue
+from flexserve_hw.bus.buffer import BypassBuffer, StreamBuffer, StreamQueue
 
 
 def transfer(dut, *, items, send, take, seed=1):
@@ -45,7 +45,7 @@ def transfer(dut, *, items, send, take, seed=1):
     return out, cycles
 
 
-@pytest.mark.parametrize("make", [StreamBuffer, lambda shape: StreamQueue(shape=shape, depth=4)])
+@pytest.mark.parametrize("make", [BypassBuffer, StreamBuffer, lambda shape: StreamQueue(shape=shape, depth=4)])
 @pytest.mark.parametrize(("send", "take"), [(1, 1), (1, 0.5), (0.5, 1), (0.6, 0.6)])
 def test_buffers_keep_order_under_back_pressure(make, send, take):
     items = list(range(200))
@@ -57,6 +57,28 @@ def test_buffers_keep_order_under_back_pressure(make, send, take):
 def test_buffers_pass_one_payload_per_cycle_with_one_cycle_latency(make):
     _, cycles = transfer(make(shape=8), items=list(range(100)), send=1, take=1)
     assert cycles == 101
+
+
+def test_bypass_costs_no_cycle_and_takes_one_payload_from_a_stalled_source():
+    _, cycles = transfer(BypassBuffer(shape=8), items=list(range(100)), send=1, take=1)
+    assert cycles == 100
+    dut = BypassBuffer(shape=8)
+
+    async def check(ctx):
+        ctx.set(dut.i.payload, 1)
+        ctx.set(dut.i.valid, 1)
+        assert (ctx.get(dut.i.ready), ctx.get(dut.o.valid), ctx.get(dut.o.payload)) == (1, 1, 1)
+        await ctx.tick()
+        ctx.set(dut.i.payload, 2)
+        ctx.set(dut.o.ready, 1)
+        assert (ctx.get(dut.i.ready), ctx.get(dut.o.payload)) == (0, 1)
+        await ctx.tick()
+        assert (ctx.get(dut.i.ready), ctx.get(dut.o.valid), ctx.get(dut.o.payload)) == (1, 1, 2)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-9)
+    sim.add_testbench(check)
+    sim.run()
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])

@@ -94,6 +94,7 @@ class Memory:
         self.write_addresses = deque()
         self.write_beats = 0
         self.hold_reads = self.hold_answers = self.hold_addresses = self.hold_scrub_answers = False
+        self.data_first = False
         self.fail_scrubs = 0
         self.scrub_addresses = []
         self.busy_writes = 0

@@ -70,6 +70,9 @@ async def clockwork(bench, ctx):
         aw_ready = not memory.hold_addresses and not memory.stalled()
         ar_ready = not memory.stalled()
         w_ready = bool(memory.write_addresses) and not memory.stalled()
+        if memory.data_first:
+            # The address is taken only while its data are offered; a beat is taken with its address or after it.
+            aw_ready = aw_ready and bool(ctx.get(down.w.valid)) and not memory.write_addresses
         ctx.set(down.aw.ready, aw_ready)
         ctx.set(down.ar.ready, ar_ready)
         ctx.set(down.w.ready, w_ready)

@@ -67,6 +67,22 @@ def test_idle_bus_is_scrubbed_at_95_percent_of_its_bandwidth():
     make_filter_bench(params=small(freed_depth=16), latency=8).run(scenario)
 
 
+@pytest.mark.parametrize("stall", [0.0, 0.3])
+def test_memory_that_takes_an_address_only_with_its_data_gets_them(stall):
+    """A manager must not wait for AWREADY before it asserts WVALID: masters' bursts and the scrubber's."""
+
+    async def scenario(bench, ctx):
+        bench.memory.data_first = True
+        await bench.boot(ctx)
+        writes = [bench.write((P + n % 12) * PAGE, id=n % 8, beats=1 + n % 5) for n in range(40)]
+        await bench.lend(ctx, P, 4)
+        await bench.command(ctx, SECURE, C.RELEASE, P, 4)
+        await bench.until(ctx, lambda: bench.state(P + 3) is S.NORMAL, "the scrub")
+        await bench.done(ctx, *writes)
+
+    make_filter_bench(stall=stall).run(scenario)
+
+
 @pytest.mark.parametrize("beats", [1, 8])
 def test_scrubber_keeps_its_share_under_full_load_and_no_more(beats):
     """SEC-07: writers that never pause cannot keep a page from coming back."""

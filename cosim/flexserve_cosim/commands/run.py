@@ -33,6 +33,9 @@ __all__ = ["RunOptions", "run"]
 JOB = "flexserve_sw.designs.job:serve"
 CALM = f"{REFERENCE} (no recall)"
 PERPLEXITY = "perplexity"
+FORWARD = "prefill-forward"
+"""Part of the run in which simulation speed is measured: the forward pass over the prompt, where the array works."""
+
 STORIES = 16
 """Held-out stories over which a run states the model's perplexity."""
 
@@ -148,7 +151,7 @@ def _simulate(
     jobs: list[Job], rtl: Simulate, plan: Plan, watcher: View, shown: str
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float | None]]:
     """Run the jobs under the view; results by job, and simulation speed in prefill by design."""
-    clocks = {job.name: Clock("prefill") for job in jobs}
+    clocks = {job.name: Clock(FORWARD) for job in jobs}
     steps = dict.fromkeys(clocks, 0)
     total = plan.tokens + 3
 
@@ -163,7 +166,7 @@ def _simulate(
     def on_message(name: str, message: Mapping[str, Any]) -> None:
         clocks[name].see(message)
         match message.get("kind"):
-            case "phase" if message["event"] == "begin":
+            case "phase" if message["event"] == "begin" and message["name"] != FORWARD:
                 steps[name] += message["name"] != "boot"
                 watcher.step(name, min(steps[name], total), total, message["name"], message["cycle"])
                 if name == shown and message["name"] == "close":

@@ -131,13 +131,13 @@ class NpuFault(IntEnum):
     NONE = 0
     """No fault."""
     BAD_DESCRIPTOR = 1
-    """Unassigned operation, zero size or misaligned address in a descriptor."""
+    """Unassigned operation, zero size, misaligned address, dependence bit towards no unit, or an empty list."""
     SCRATCHPAD_RANGE = 2
     """A descriptor reaches past a scratchpad or the accumulators."""
     BUS_ERROR = 3
     """SLVERR or DECERR on a data transfer, denied pages included."""
     FETCH_ERROR = 4
-    """SLVERR or DECERR on a descriptor fetch."""
+    """SLVERR or DECERR on a descriptor fetch, or a list that reaches past the end of the address space."""
     BAD_TICKET = 5
     """The job's ticket is not the present one; nothing was run."""
     ABORTED = 6

@@ -193,6 +193,17 @@ def test_a_job_is_fetched_checked_and_run_from_memory():
     assert (caught.value.code, caught.value.address) == (NpuFault.FETCH_ERROR, 0x1000)
 
 
+def test_a_list_past_the_end_of_the_address_space_is_a_fetch_error():
+    def read(address, length):
+        return npu.Fence().encode()
+
+    ram, state = Ram(), npu.NpuState(SMALL[4])
+    assert len(npu.run_job(0x1_0000_0000 - 64, 2, read, ram.write, state)) == 2
+    with pytest.raises(npu.NpuFaulted) as caught:
+        npu.run_job(0x1_0000_0000 - 64, 3, read, ram.write, state)
+    assert (caught.value.code, caught.value.index, caught.value.address) == (NpuFault.FETCH_ERROR, 2, 0x1_0000_0000)
+
+
 def test_waiting_for_a_token_that_nobody_gave_stalls():
     ram = Ram()
     with pytest.raises(npu.NpuStalled):

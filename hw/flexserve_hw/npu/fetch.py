@@ -1,18 +1,18 @@
 """Descriptor fetch: reads a job's list ahead of the dispatcher."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..params import NpuParams
 from .dma import BeatQueue, BurstWalker, burst
 
-__all__ = ["FetchUnit"]
+__all__ = ["FETCHED_AHEAD", "FetchUnit"]
 
 _MOST = 8
 """Beats of the longest fetch burst: four descriptors."""
 
-_QUEUE = 16
+FETCHED_AHEAD = 16
 """Beats fetched ahead."""
 
 
@@ -40,7 +40,8 @@ class FetchUnit(wiring.Component):
 
     Latency and ordering
     --------------------
-    A request is made only when there is room for its beats, so ``r`` never waits.
+    A request is made only when there is room for its beats, so ``r`` never waits. Beats past the end of the address
+    space are not requested: they have failed once everything before them has come.
     """
 
     def __init__(self, *, params: NpuParams):
@@ -57,31 +58,39 @@ class FetchUnit(wiring.Component):
                 "stop": In(1),
                 "quiet": Out(1),
                 "scrub": In(1),
-                "scrub_addr": In(range(_QUEUE)),
+                "scrub_addr": In(range(FETCHED_AHEAD)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.walker = walker = BurstWalker(addr_width=self._params.bus.addr_width, most=_MOST)
-        m.submodules.queue = queue = BeatQueue(width=129, depth=_QUEUE)
+        m.submodules.queue = queue = BeatQueue(width=129, depth=FETCHED_AHEAD)
         wiring.connect(m, queue.o, wiring.flipped(self.beats))
-        room = Signal(range(_QUEUE + 1), init=_QUEUE)
-        outstanding = Signal(range(_QUEUE + 1))
+        room = Signal(range(FETCHED_AHEAD + 1), init=FETCHED_AHEAD)
+        outstanding = Signal(range(FETCHED_AHEAD + 1))
         waiting = Signal()
         issue = Signal()
+        refuse = Signal()
         bursts = walker.bursts
         m.d.comb += [
             walker.rows.valid.eq(self.start),
             walker.rows.payload.addr.eq(self.addr),
             walker.rows.payload.rows.eq(1),
             walker.rows.payload.beats.eq(self.count << 1),
-            issue.eq(bursts.valid & ~self.stop & (room >= bursts.payload.beats) & (~waiting | self.ar.ready)),
+            issue.eq(
+                bursts.valid
+                & ~bursts.payload.beyond
+                & ~self.stop
+                & (room >= bursts.payload.beats)
+                & (~waiting | self.ar.ready)
+            ),
+            refuse.eq(bursts.valid & bursts.payload.beyond & ~self.stop & (room != 0) & self.quiet),
             bursts.ready.eq(issue),
             self.ar.valid.eq(waiting),
             self.quiet.eq(~waiting & (outstanding == 0)),
-            queue.i.valid.eq(self.r.valid),
-            queue.i.payload.eq(self.r.payload.data | (self.r.payload.error << 128)),
+            queue.i.valid.eq(self.r.valid | refuse),
+            queue.i.payload.eq(self.r.payload.data | ((self.r.payload.error | refuse) << 128)),
             self.r.ready.eq(1),
             queue.scrub.eq(self.scrub),
             queue.scrub_addr.eq(self.scrub_addr),
@@ -92,7 +101,7 @@ class FetchUnit(wiring.Component):
             m.d.sync += waiting.eq(0)
         popped = queue.o.valid & queue.o.ready
         m.d.sync += [
-            room.eq(room + popped - bursts.payload.beats * issue),
+            room.eq(room + popped - Mux(issue, bursts.payload.beats, refuse)),
             outstanding.eq(outstanding + issue - (self.r.valid & self.r.payload.last)),
         ]
         return m

@@ -9,6 +9,7 @@ from ..params import NpuParams
 from ..regs.block import RegisterBlock
 from ..regs.enums import NpuFault
 from ..regs.regbus import RegisterBusSignature
+from ..regs.source import elaborate
 
 __all__ = ["JOB", "Event", "Frames"]
 
@@ -176,6 +177,12 @@ class Frames(wiring.Component):
         where = Signal(64, name=f"{name}_where")
         ended = mine & (self.event == Event.FAULT)
         fault = ended | (ring & full)
+        # A flag that is cleared while the next fault sets it again stays up: the record is then the new fault's.
+        status = elaborate("npu_frame").get_child_by_name("IRQ_STATUS")
+        flag = status.get_child_by_name("fault").lsb
+        bus = block.bus
+        cleared = bus.valid & bus.write & live & (bus.addr[2:] == status.absolute_address >> 2)
+        cleared &= bus.strb[flag // 8] & bus.wdata[flag]
         m.d.comb += [
             block.IRQ_STATUS.done.hwset.eq(mine & (self.event == Event.DONE)),
             block.IRQ_STATUS.fault.hwset.eq(fault),
@@ -186,7 +193,7 @@ class Frames(wiring.Component):
         ]
         with m.If(block.clear):
             m.d.sync += [code.eq(NpuFault.NONE), index.eq(0), where.eq(0)]
-        with m.Elif(fault & ~block.IRQ_STATUS.fault.value):
+        with m.Elif(fault & (~block.IRQ_STATUS.fault.value | cleared)):
             m.d.sync += [code.eq(NpuFault.QUEUE_OVERFLOW), index.eq(0), where.eq(0)]
             with m.If(ended):
                 m.d.sync += [code.eq(self.code), index.eq(self.index), where.eq(self.where)]

@@ -10,12 +10,12 @@ from .commands import store_command
 from .dma import OUTSTANDING, BeatQueue, BurstWalker, burst, walk
 from .load import fault_place
 
-__all__ = ["StoreUnit"]
+__all__ = ["STORE_QUEUE", "StoreUnit"]
 
 _MOST = 16
 """Beats of the longest write burst."""
 
-_QUEUE = 64
+STORE_QUEUE = 64
 """Beats that can wait for the bus: several bursts, so that reading rows never waits for an address to be taken."""
 
 
@@ -76,7 +76,7 @@ class StoreUnit(wiring.Component):
                 "fault": Out(1),
                 "where": Out(fault_place(width)),
                 "scrub": In(1),
-                "scrub_addr": In(range(_QUEUE)),
+                "scrub_addr": In(range(STORE_QUEUE)),
             }
         )
 
@@ -85,7 +85,7 @@ class StoreUnit(wiring.Component):
         m.submodules.walker = walker = BurstWalker(addr_width=self._params.bus.addr_width, most=_MOST)
         entry = data.StructLayout({"walk": walk(self._params.bus.addr_width), "index": 16})
         m.submodules.walks = walks = StreamQueue(shape=entry, depth=2)
-        m.submodules.beats = beats = BeatQueue(width=144, depth=_QUEUE)
+        m.submodules.beats = beats = BeatQueue(width=144, depth=STORE_QUEUE)
         m.d.comb += [beats.scrub.eq(self.scrub), beats.scrub_addr.eq(self.scrub_addr)]
         reading = self._read_rows(m, walks, beats)
         index = Signal(16)
@@ -206,7 +206,7 @@ class StoreUnit(wiring.Component):
         place = fault_place(width)
         m.submodules.places = places = StreamQueue(shape=place, depth=16)
         m.submodules.lengths = lengths = StreamQueue(shape=6, depth=4)
-        ready = Signal(range(_QUEUE + 4))
+        ready = Signal(range(STORE_QUEUE + 4))
         outstanding = Signal(range(OUTSTANDING + 1))
         issue = Signal()
         waiting = Signal()

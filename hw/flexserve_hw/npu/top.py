@@ -12,11 +12,11 @@ from ..regs.regbus import RegisterBusSignature
 from .commands import TokenCounter, execute_command, load_command, store_command
 from .dispatch import Dispatcher
 from .execute import ExecuteUnit
-from .fetch import FetchUnit
+from .fetch import FETCHED_AHEAD, FetchUnit
 from .frames import Event, Frames
 from .load import LoadUnit
 from .scratchpad import BANK_WORDS, Scratchpad
-from .store import StoreUnit
+from .store import STORE_QUEUE, StoreUnit
 
 __all__ = ["FlexNpu", "Phase"]
 
@@ -54,7 +54,8 @@ class FlexNpu(wiring.Component):
     frame_n, frame_s : In(RegisterBusSignature())
         Command frames of the two worlds.
     secure : In(1)
-        The secure bit: owner of jobs and transactions. May change only while ``drained``.
+        The secure bit: owner of jobs and transactions. May change only while ``drained``, or while neither frame is
+        live and nothing was run since.
     live_normal, live_secure : In(1)
         Which frame is live.
     ticket : In(32)
@@ -71,8 +72,8 @@ class FlexNpu(wiring.Component):
 
     Latency and ordering
     --------------------
-    Jobs run in order, one at a time. A scrub takes as many cycles as the largest bank has words, plus four. After
-    power-up the memories hold unknown contents: whoever drives ``scrub`` does so before the first job.
+    Jobs run in order, one at a time. A scrub takes as many cycles as the largest bank or queue of beats has words, plus
+    four. After power-up the memories hold unknown contents: whoever drives ``scrub`` does so before the first job.
     """
 
     def __init__(self, *, params: NpuParams):
@@ -259,7 +260,8 @@ class FlexNpu(wiring.Component):
             frames.running.eq(self.phase != Phase.IDLE),
         ]
         halt = frames.abort | self.drain
-        last = max(min(depth, BANK_WORDS) for depth in (params.a_words, params.w_words, params.c_rows // 2)) + 2
+        depths = (params.a_words, params.w_words, params.c_rows // 2, STORE_QUEUE, FETCHED_AHEAD)
+        last = max(min(depth, BANK_WORDS) for depth in depths) + 2
         count = Signal(range(last + 1))
         finished = Signal()
         m.d.comb += [self._scrub_addr.eq(count), self.scrubbed.eq(finished & self.scrub)]
@@ -316,6 +318,9 @@ class FlexNpu(wiring.Component):
             with m.State("FINISH"):  # a job leaves no token to the next
                 m.d.comb += [self.phase.eq(Phase.CLEAR), self._clear.eq(1), frames.event.eq(Event.DONE)]
                 m.next = "IDLE"
+                with m.If(frames.queued & halt):
+                    m.d.sync += [code.eq(NpuFault.ABORTED), index.eq(0), where.eq(0)]
+                    m.next = "CLEAR"
             with m.State("STOP"):
                 m.d.comb += [self.phase.eq(Phase.STOP), self._stop.eq(1)]
                 with m.If(quiet):

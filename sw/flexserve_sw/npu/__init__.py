@@ -12,7 +12,7 @@ from .descriptors import (
     encode_program,
     pack_weights,
 )
-from .model import NpuFaulted, NpuStalled, NpuState, execute, run_job
+from .model import NpuFaulted, NpuStalled, NpuState, check, execute, run_job
 from .program import gemm_program
 from .timing import job_cycles
 
@@ -27,6 +27,7 @@ __all__ = [
     "NpuStalled",
     "NpuState",
     "Store",
+    "check",
     "decode",
     "encode_program",
     "execute",

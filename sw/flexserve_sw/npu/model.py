@@ -16,10 +16,13 @@ from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault
 from ..regs import NpuFault, NpuSpace
 from .descriptors import DESCRIPTOR_BYTES, Caps, Descriptor, Fence, Load, Matmul, Store, decode
 
-__all__ = ["NpuFaulted", "NpuStalled", "NpuState", "ReadMemory", "WriteMemory", "execute", "run_job"]
+__all__ = ["NpuFaulted", "NpuStalled", "NpuState", "ReadMemory", "WriteMemory", "check", "execute", "run_job"]
 
 ReadMemory = Callable[[int, int], bytes]
 """``(address, length) -> bytes``; raises :class:`BusFault` where the bus would. Never asked across a page."""
+
+ADDRESS_SPACE = 1 << 32
+"""Bytes that the NPU can address; what reaches past the end fails and never wraps around."""
 
 WriteMemory = Callable[[int, bytes], None]
 """``(address, payload)``; raises :class:`BusFault` where the bus would. Never asked across a page."""
@@ -237,6 +240,8 @@ def run_job(
     tokens = _Tokens()
     for index in range(count):
         place = address + index * DESCRIPTOR_BYTES
+        if place >= ADDRESS_SPACE:
+            raise NpuFaulted(NpuFault.FETCH_ERROR, index, place)
         try:
             encoded = read_memory(place, DESCRIPTOR_BYTES)
         except BusFault as error:

@@ -170,6 +170,9 @@ def test_pages_lent_to_the_secure_world_are_closed_to_every_other_master():
         assert phone.seen == []
         assert await phone.load(ctx, soc.cpu_s, DRAM_BASE) == (secret, OKAY)
 
+        # A device that ends its burst on the bus before its length says so draws no beat of the secure CPU into it.
+        await lie_about_wlast(ctx, phone, secret)
+
         # Recalled and released: zeroed before the normal world sees it again.
         assert await phone.command(ctx, soc.axil_cpu_n, "FLEX_NORMAL", RecallCommand.RECALL) == RecallResult.OK
         assert await phone.command(ctx, soc.axil_cpu_s, "FLEX_SECURE", RecallCommand.RELEASE) == RecallResult.OK
@@ -184,6 +187,30 @@ def test_pages_lent_to_the_secure_world_are_closed_to_every_other_master():
         assert [own >> 3 for own, _ in phone.seen] == [3]
 
     phone.run(check)
+
+
+async def lie_about_wlast(ctx, phone, secret):
+    """The hostile device announces two beats for a page of its own but raises WLAST on both, beside a secure write."""
+    hostile, secure, own = phone.soc.hostile, phone.soc.cpu_s, DRAM_BASE + PAGE
+    beat = {"data": 0xBAD, "strb": 0xFFFF, "last": 1}
+    for port, address, length in ((hostile, own, 1), (secure, DRAM_BASE + 16, 0)):
+        ctx.set(port.aw.payload, {"addr": address, "len": length, "size": 4, "burst": 1, "id": 1})
+        ctx.set(port.aw.valid, 1)
+        await ctx.tick().until(port.aw.ready)
+        ctx.set(port.aw.valid, 0)
+    ctx.set(secure.w.payload, {"data": secret + 1, "strb": 0xFFFF, "last": 1})
+    ctx.set(secure.w.valid, 1)
+    for data in (0xBAD, 0xBAD + 1):
+        await ctx.tick().repeat(20)
+        ctx.set(hostile.w.payload, beat | {"data": data})
+        ctx.set(hostile.w.valid, 1)
+        await ctx.tick().until(hostile.w.ready)
+        ctx.set(hostile.w.valid, 0)
+    await ctx.tick().until(secure.w.ready)
+    ctx.set(secure.w.valid, 0)
+    await ctx.tick().repeat(20)
+    assert (phone.memory[own], phone.memory[own + 16]) == (0xBAD, 0xBAD + 1)
+    assert (phone.memory[DRAM_BASE], phone.memory[DRAM_BASE + 16]) == (secret, secret + 1)
 
 
 async def storage(ctx, phone, *, address):

@@ -128,7 +128,8 @@ async def serve(machine: Machine, argument: dict[str, Any], emit: Emit, *, hook:
     """Boot a phone, answer the prompt with the design, give everything back; return what happened.
 
     ``argument`` is described at :data:`~.plan.ARGUMENTS`. Messages: ``phase`` (``boot``, ``prefill``, ``decode``,
-    ``close``; begin and end; within ``prefill`` also ``prefill-forward``) and ``token``. Raises :class:`~..errors.UserError`.
+    ``close``; begin and end; within ``prefill`` also ``prefill-forward``) and ``token``.
+    Raises :class:`~..errors.UserError`.
     """
     plan = check(argument)
     phone = Phone.assemble(machine, plan)

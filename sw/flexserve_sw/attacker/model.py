@@ -80,7 +80,7 @@ def check_recall(visitor: Visitor) -> None:
         raise RuntimeError(f"The OS must have taken {PRESSURE} pages while the device snooped, not {visitor.taken!r}")
     missed = [state.name for state in ON_THEIR_WAY if visitor.protected and not visitor.states[state.name]]
     if missed:
-        raise RuntimeError(f"The device must have read pages in every state on their way back, not missed {missed!r}")
+        raise RuntimeError(f"The OS must have read pages in every state on their way back, not missed {missed!r}")
 
 
 async def tampered_model(machine: Machine, protected: bool, seed: int) -> dict[str, Evidence]:
@@ -114,8 +114,8 @@ _STORIES = {
     "model-device-read": ("SEC-01", "While the model answers, a hostile DMA device reads every page of it."),
     "model-recall-snoop": (
         "SEC-01",
-        "While the OS takes pages of the answering model back, a device reads all its pages again and again, in every "
-        "state that they go through.",
+        "While the OS takes pages of the answering model back, a device reads all its pages again and again, and the "
+        "kernel those on their way, in every state that they go through.",
     ),
     "model-storage-read": (
         "SEC-01",

@@ -162,19 +162,19 @@ class Visitor:
                     await self._one(sweep, frame, DEVICE)
 
     async def _chase(self, sweep: Sweep, phone: Phone, frames: list[int]) -> None:
-        """Look for pages that are on their way back, and read such a page until it has arrived, and once more then."""
+        """Read a page that is found on its way back with the CPU, which is not busy, until it has arrived and then."""
         while self._snooping:
             for frame in frames:
                 before = await phone.os.flexmem.state(frame)
                 if not self._snooping or before not in ON_THEIR_WAY:
                     continue
                 while before in ON_THEIR_WAY:
-                    await self._one(sweep, frame, DEVICE, BEAT_BYTES)
+                    await self._one(sweep, frame, OS, BEAT_BYTES)
                     after = await phone.os.flexmem.state(frame)
                     if before is after:
                         self.states[after.name] += 1
                     before = after
-                await self._one(sweep, frame, DEVICE)
+                await self._one(sweep, frame, OS)
 
     async def _reclaim(self, phone: Phone, frames: list[int]) -> None:
         """Write pages out to flash, as an ordinary OS does when memory is short."""

@@ -146,10 +146,7 @@ class ManagementFrames(wiring.Component):
             turn.eq(~turn),
             page.eq(index[:shift]),
             within.eq(
-                self.window.initialised
-                & ~self.window.corrupt
-                & (pfn >= self.window.base)
-                & (index < self.window.pages)
+                self.window.initialised & ~self.window.corrupt & (pfn >= self.window.base) & (index < self.window.pages)
             ),
         ]
         for n, regs in enumerate(frames):

@@ -73,9 +73,7 @@ class Filter:
     def __init__(self, hardware: Hardware, *, tzc: Line, normal: Line, secure: Line, dram: Dram, capacity: int) -> None:
         self._hardware, self._dram = hardware, dram
         self._last_answer = 0
-        self.regions = Regions(
-            hardware, tzc, drained=self.drained, ready=lambda: self.pages.ready, address_width=32
-        )
+        self.regions = Regions(hardware, tzc, drained=self.drained, ready=lambda: self.pages.ready, address_width=32)
         self.pages = PageSide(
             hardware, normal, secure, dram=dram, capacity=capacity, drained=self.drained,
             on_ready=self.regions.move_gate,

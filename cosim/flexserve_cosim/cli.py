@@ -97,7 +97,7 @@ def attack_command(
     json: Annotated[Path | None, typer.Option(help="Write every verdict with its evidence.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page.")] = None,
 ) -> None:
-    """Attack the simulated phone, and repeat each attack with the protection off.
+    """Attack the simulated phone, and mount a control of each attack, in which what should stop it is missing.
 
     Ends with 1 if an attack got through, or if a control did not.
     """

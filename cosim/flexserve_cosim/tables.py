@@ -68,9 +68,9 @@ def recall_lines(run: Mapping[str, Any]) -> str:
 
 
 def attack_table(attacks: Mapping[str, Any]) -> Table:
-    """Attacks, what came of each, and what came of it with the protection off."""
+    """Attacks, what came of each, and what came of its control, with the kind of the control."""
     table = Table(title="Attacks", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("attack", "aims at", "outcome", "protection off"):
+    for column in ("attack", "aims at", "outcome", "control", "control is"):
         table.add_column(column)
     for attack in attacks["attacks"]:
         blocked, succeeded = attack["outcome"] == "blocked", attack["control"]["outcome"] == "succeeded"
@@ -79,5 +79,6 @@ def attack_table(attacks: Mapping[str, Any]) -> Table:
             attack["property"],
             Text(attack["outcome"], style="green" if blocked else "bold red"),
             Text(attack["control"]["outcome"], style="green" if succeeded else "bold red"),
+            attack["control_kind"],
         )
     return table

@@ -17,7 +17,7 @@ def test_verdicts_are_written_with_their_controls_and_a_page_shows_them(tmp_path
     files = ("--json", tmp_path / "attack.json", "--report", tmp_path / "attack.html")
     done = flexserve("attack", *chosen, *files, timeout=580)
     assert done.returncode == 0, done.stderr
-    assert "2 of 2 attacks blocked; 2 of 2 succeed with the protection off." in done.stdout
+    assert "2 of 2 attacks blocked; 2 of 2 controls succeeded." in done.stdout
     summary = json.loads((tmp_path / "attack.json").read_text())
     assert summary["machine"] == "rtl"
     assert [(a["name"], a["property"], a["outcome"]) for a in summary["attacks"]] == [

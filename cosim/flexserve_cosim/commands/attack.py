@@ -1,4 +1,4 @@
-"""``flexserve attack``: every attack on the RTL, and every attack again with the protection off."""
+"""``flexserve attack``: every attack on the RTL, and a control of each, which must succeed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def attack(options: AttackOptions, console: Console) -> bool:
     blocked = sum(a["outcome"] == "blocked" for a in summary["attacks"])
     succeeded = sum(a["control"]["outcome"] == "succeeded" for a in summary["attacks"])
     console.print(
-        f"{blocked} of {count} attacks blocked; {succeeded} of {count} succeed with the protection off.",
+        f"{blocked} of {count} attacks blocked; {succeeded} of {count} controls succeeded.",
         highlight=False,
     )
     for path in (options.json, options.report):

@@ -23,7 +23,7 @@ def attacks_page(summary: Mapping[str, Any]) -> str:
         answer=None,
         cards=[
             (f"{blocked} of {len(attacks)}", "Attacks blocked", "with protection on"),
-            (f"{succeeded} of {len(attacks)}", "Controls succeeded", "the same attacks with protection off"),
+            (f"{succeeded} of {len(attacks)}", "Controls succeeded", "where what should stop the attack is missing"),
             (str(len(properties)), "Properties aimed at", ", ".join(properties)),
         ],
         sections=[

@@ -79,18 +79,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str | tuple[str, str]]], 
 
 
 def attack_table(attacks: Iterable[Mapping[str, Any]]) -> str:
-    """Attacks with the property each aims at, what came of it, and what came of it with protection off."""
+    """Attacks with the property each aims at, what came of it, and of its control, and the kind of that."""
     rows = [
         (
             str(attack["name"]),
             str(attack["property"]),
             (str(attack["outcome"]), "good" if attack["outcome"] == "blocked" else "bad"),
             (str(attack["control"]["outcome"]), "good" if attack["control"]["outcome"] == "succeeded" else "bad"),
+            str(attack["control_kind"]),
             str(attack["seen"]),
         )
         for attack in attacks
     ]
-    return table(["Attack", "Aims at", "Outcome", "Protection off", "What the attacker saw"], rows)
+    return table(["Attack", "Aims at", "Outcome", "Control", "Control is", "What the attacker saw"], rows)
 
 
 def _card(figure: str, what: str, below: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import mean
 from typing import Any
 
 from rich import box
@@ -27,8 +28,8 @@ def design_table(run: Mapping[str, Any]) -> Table:
     """The designs compared: what a user waits for, and what protecting them costs."""
     table = _table(
         "Designs",
-        "design", "TTFT cycles", "vs flexserve", "decode cycles/token", "NPU use", "recall cycles", "world switches",
-        "violations", "bit-exact",
+        "design", "TTFT cycles", "vs flexserve", "median decode cycles/token", "NPU use", "recall cycles",
+        "world switches", "violations", "bit-exact",
     )  # fmt: skip
     for name, design in run["designs"].items():
         ratio, share, decode = design["ttft_ratio"], design["npu_utilisation"], design["decode_cycles_per_token"]
@@ -64,7 +65,11 @@ def recall_lines(run: Mapping[str, Any]) -> str:
         return ""
     ways = ", ".join(f"{r['pages']} by {r['by']} in {r['latency_cycles']:,} cycles" for r in recall["recalls"])
     same = "the same answer" if recall["tokens_equal"] else "ANOTHER ANSWER"
-    return f"Recall in the middle of the answer: {ways}; {same} as without it."
+    sentence = f"Recall in the middle of the answer: {ways}; {same} as without it."
+    steps, without = run["designs"][run["design"]]["decode_cycles"], recall["decode_cycles_per_token_without"]
+    if not steps or without is None:
+        return sentence
+    return f"{sentence} With it a token takes {mean(steps):,.0f} cycles on average, without it {without:,.0f}."
 
 
 def attack_table(attacks: Mapping[str, Any]) -> Table:

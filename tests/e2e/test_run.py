@@ -97,9 +97,10 @@ def test_report_is_one_page_that_needs_nothing_else(
     assert f"{summary['designs']['flexserve']['ttft_cycles']:,}" in page
 
 
-def test_foreign_checkpoint_answers_like_its_reference(shared_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("total", [16, 64])
+def test_foreign_checkpoint_answers_like_its_reference(shared_data: Path, tmp_path: Path, total: int) -> None:
     model, tokenizer = shared_data / "stories260K.bin", shared_data / "tok512.bin"
-    count = 11  # with five tokens of the prompt: sixteen
+    count = total - 5  # tokens of the prompt
     done = flexserve(
         "run", "--design", "flexserve", "--checkpoint", model, "--tokenizer", tokenizer, "--tokens", str(count),
         "--pressure", "4", "--json", tmp_path / "run.json", timeout=550,

@@ -57,7 +57,7 @@ def read_llama2c(path: Path, tokenizer: Tokenizer | None) -> Checkpoint:
             problem = "cut off" if size < expected else "too long"
             raise UserError(f"Checkpoint {path} is {problem}: its sizes ask for {expected} bytes and it has {size}.")
         if tokenizer is None:
-            raise UserError(f"Checkpoint {path} brings no tokenizer; give its llama2.c tokenizer file too.")
+            raise UserError(f"Checkpoint {path} brings no tokenizer; give its llama2.c file with --tokenizer.")
         tensors: dict[str, Float] = {}
         for name, shape in layout:
             raw = file.read(4 * _count(shape))

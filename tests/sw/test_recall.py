@@ -89,7 +89,7 @@ def test_pages_outside_the_window_are_not_this_tables_to_deny() -> None:
 
 def lent(count: int = 4, **options: object) -> RecallTable:
     """A table whose pages are all in FLEX."""
-    table = RecallTable(0, count, grace=100, **options)  # type: ignore[arg-type]
+    table = RecallTable(0, count, grace=100, **options)
     table.states = [S.FLEX] * count
     return table
 

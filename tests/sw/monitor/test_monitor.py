@@ -16,7 +16,7 @@ N, S, H = Initiator.NORMAL_CPU, Initiator.SECURE_CPU, Initiator.HOSTILE_DEVICE
 
 async def denied(access: object) -> bool:
     try:
-        await access  # type: ignore[misc]
+        await access
     except BusFault as fault:
         return not any(fault.data)
     return False
@@ -97,7 +97,7 @@ def test_a_lying_os_is_refused(words: list[tuple[object, int]], count: int, mess
         places = {"lend": layout.lendable.first, "sealed": layout.sealed.first, "last": layout.window.end - 1}
 
         async def liar(service: Request, arguments: tuple[int, ...], slot: int) -> tuple[int, ...]:
-            raw = b"".join(EXTENT.pack(places.get(first, first), pages) for first, pages in words)  # type: ignore[call-overload]
+            raw = b"".join(EXTENT.pack(places.get(first, first), pages) for first, pages in words)
             address = layout.shared.address + slot * PAGE_BYTES // 4
             await phone.machine.store(address, raw + bytes(-len(raw) % 16), by=N)
             return (Status.OK, count)
@@ -181,7 +181,7 @@ def test_no_page_is_in_the_normal_and_the_secure_part_at_once() -> None:
             assert not await bounds(CMA_NORMAL) & await bounds(CMA_SECURE)
             looks += 1
 
-        machine.write_register = write_and_look  # type: ignore[method-assign,assignment]
+        machine.write_register = write_and_look
         for pages in (1, 5, area.count, area.count - 1, 2, 0):
             await phone.monitor.regions.split_cma(phone.plan.layout, pages)
             assert len(await bounds(CMA_SECURE)) == pages

@@ -145,11 +145,11 @@ def test_cold_keys_and_values_go_first_then_weights_from_the_last_layer_on() -> 
     gone: list[list[tuple[object, int]]] = []
     result = serve_fast(hook=at("token:4", look))
     assert (result["bit_exact"], result["reference_equal"]) == (True, True)
-    first = [[segment.name for segment, _ in places] for places in gone]  # type: ignore[attr-defined]
+    first = [[segment.name for segment, _ in places] for places in gone]
     # Layer 0 was used longest ago when a token is done.
     assert first[:2] == [["kv.0"], ["kv.1"]]
     assert set(first[2]) == {"classifier"}
-    weights = [segment.name for segment, page in (*reversed(gone[2]), *reversed(gone[3]))]  # type: ignore[attr-defined]
+    weights = [segment.name for segment, page in (*reversed(gone[2]), *reversed(gone[3]))]
     assert weights == sorted(weights, key=["classifier", "layers.1", "layers.0", "embedding"].index)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .bus.axi4 import NSAID_WIDTH, AXI4Signature
+from .bus.axi4 import NSAID_WIDTH, PAGE_BYTES, AXI4Signature
 
 __all__ = ["BusParams", "FlexMemParams", "NpuParams", "SocParams", "Nsaid", "DRAM_BASE"]
 
@@ -44,7 +44,10 @@ class FlexMemParams:
     ``pages`` is the capacity of the page-state table; ``group`` the pages a command handles per cycle; ``timers`` the
     grace periods that can run at once; ``freed_depth`` the entries of the freed-page queue; ``outstanding`` the
     accepted transactions per direction and AXI ID; ``grace_min`` and ``grace_max`` bound the grace period in cycles;
-    ``scrub_share`` is n in "the scrubber gets at least one of n write slots under load".
+    ``scrub_share`` is n in "the scrubber gets at least one of n write slots under load"; ``scrub_beats`` the beats of a
+    scrub burst, short because other writers wait for its end; ``scrub_slots`` the pages it has in work at once, one
+    whose bursts go out and others that wait for their answers; ``bursts_ahead`` the writes whose addresses may go ahead
+    of their data; ``denied_depth`` the denied transactions per direction that may wait for their answers.
     """
 
     bus: BusParams = field(default_factory=BusParams)
@@ -56,6 +59,10 @@ class FlexMemParams:
     grace_min: int = 1_000
     grace_max: int = 10_000_000
     scrub_share: int = 8
+    scrub_beats: int = 16
+    scrub_slots: int = 4
+    bursts_ahead: int = 16
+    denied_depth: int = 4
 
     def __post_init__(self) -> None:
         if not _power_of_two(self.group):
@@ -72,10 +79,26 @@ class FlexMemParams:
             raise ValueError(f"Freed-page queue must have 2 to 65535 entries, not {self.freed_depth!r}")
         if self.scrub_share < 1:
             raise ValueError(f"Scrubber's share must be one of at least 1 slots, not {self.scrub_share!r}")
+        beats = PAGE_BYTES * 8 // self.bus.data_width
+        if not _power_of_two(self.scrub_beats) or self.scrub_beats > min(256, beats):
+            raise ValueError(
+                f"Beats of a scrub burst must be a power of two of at most {min(256, beats)}, not {self.scrub_beats!r}"
+            )
+        if not 1 <= self.scrub_slots <= 1 << self.bus.id_width:
+            raise ValueError(f"Pages being scrubbed at once must be 1 to one per ID, not {self.scrub_slots!r}")
+        if self.bursts_ahead < 2:
+            raise ValueError(f"Writes ahead of their data must be at least 2, not {self.bursts_ahead!r}")
+        if self.denied_depth < 1:
+            raise ValueError(f"Denied transactions that wait must be at least 1, not {self.denied_depth!r}")
         if not 1 <= self.grace_min <= self.grace_max < 1 << 32:
             raise ValueError(
                 f"Grace limits must satisfy 1 <= min <= max < 2**32, not {(self.grace_min, self.grace_max)!r}"
             )
+
+    @property
+    def grace_width(self) -> int:
+        """Bits of a grace period in cycles."""
+        return self.grace_max.bit_length()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ class CommandEngine(wiring.Component):
         See :class:`.window.Window`.
     locked : In(1)
         SEAL is refused.
-    grace : In(32)
+    grace : In
         Cycles between RECALL and forced scrubbing.
     frames : In(command_port).array(2)
         Normal world, secure world.
@@ -104,7 +104,7 @@ class CommandEngine(wiring.Component):
                 "initialise": In(1),
                 "written": Out(1),
                 "locked": In(1),
-                "grace": In(32),
+                "grace": In(params.grace_width),
                 "frames": In(command_port()).array(2),
                 "table": Out(TableReadSignature(params=params)),
                 "write_en": Out(1),
@@ -128,7 +128,7 @@ class CommandEngine(wiring.Component):
                 "decision": Out(decision_layout()),
                 "running": Out(1).array(params.timers),
                 "ranges": Out(range_layout(params)).array(params.timers),
-                "left": Out(32).array(params.timers),
+                "left": Out(params.grace_width).array(params.timers),
             }
         )
 

@@ -41,7 +41,7 @@ class ManagementFrames(wiring.Component):
         NSAIDs that may use the normal frame.
     enable : Out(1), base : Out(32), pages : Out(32)
         Window as configured; it does not change once ``enable`` is high.
-    locked : Out(1), grace : Out(32)
+    locked : Out(1), grace : Out
         Configuration is frozen; grace period within its limits.
     commands : Out(command_port).array(2)
     window, ready, table
@@ -73,7 +73,7 @@ class ManagementFrames(wiring.Component):
                 "base": Out(32),
                 "pages": Out(32),
                 "locked": Out(1),
-                "grace": Out(32),
+                "grace": Out(params.grace_width),
                 "commands": Out(command_port()).array(2),
                 "window": In(window_layout(params)),
                 "ready": In(1),
@@ -96,7 +96,7 @@ class ManagementFrames(wiring.Component):
                 "violations": In(32),
                 "running": In(1).array(params.timers),
                 "ranges": In(range_layout(params)).array(params.timers),
-                "left": In(32).array(params.timers),
+                "left": In(params.grace_width).array(params.timers),
             }
         )
 

@@ -16,8 +16,6 @@ __all__ = ["DENIED_READ_DATA", "ReadPath", "describe", "choose"]
 DENIED_READ_DATA = 0
 """What every beat of a denied read carries."""
 
-_DENIED_DEPTH = 4
-
 
 def choose(m: Module, name: str, sink, sources: list, *, ends) -> list:
     """Join ``sources`` into stream ``sink``, in turn, never changing the source of a transfer once it is offered.
@@ -112,7 +110,7 @@ class ReadPath(wiring.Component):
         ]
 
         layout = data.StructLayout({"id": params.bus.id_width, "len": 8, "resp": Resp})
-        m.submodules.denied = denied = fifo.SyncFIFO(width=layout.size, depth=_DENIED_DEPTH)
+        m.submodules.denied = denied = fifo.SyncFIFO(width=layout.size, depth=params.denied_depth)
         entry, head = Signal(layout), Signal(layout)
         verdict, request = lookup.verdict.payload, lookup.verdict.payload.request
         m.d.comb += [

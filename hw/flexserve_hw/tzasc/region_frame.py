@@ -32,10 +32,8 @@ class RegionFrame(wiring.Component):
         Region 0 is always enabled.
     decerr : Out(1), interrupt : Out(1)
         ACTION: answer DECERR; raise the interrupt.
-    gate : Out(1)
-        The gate is open: it was asked to be, and the window is ``ready``.
-    ready : In(1)
-        See :class:`.window.Window`. Until then the gate stays closed, whatever is asked.
+    gate : Out(1), open : In(1)
+        The gate is asked to be open; it is.
     in_flight : In(1)
         Accepted accesses are not done.
     status, overrun, overlap : In(1); first, write : In
@@ -56,7 +54,7 @@ class RegionFrame(wiring.Component):
                 "decerr": Out(1),
                 "interrupt": Out(1),
                 "gate": Out(1),
-                "ready": In(1),
+                "open": In(1),
                 "in_flight": In(1),
                 "status": In(1),
                 "overrun": In(1),
@@ -90,8 +88,8 @@ class RegionFrame(wiring.Component):
             regs.BUILD_CONFIG.address_width.value.eq(self._params.bus.addr_width - 1),
             self.decerr.eq(regs.ACTION.reaction.value[0]),
             self.interrupt.eq(regs.ACTION.reaction.value[1] & self.status),
-            self.gate.eq(regs.GATE_KEEPER.request.value & self.ready),
-            regs.GATE_KEEPER.status.value.eq(self.gate | self.in_flight),
+            self.gate.eq(regs.GATE_KEEPER.request.value),
+            regs.GATE_KEEPER.status.value.eq(self.open | self.in_flight),
             regs.INT_STATUS.status.value.eq(self.status),
             regs.INT_STATUS.overrun.value.eq(self.overrun),
             regs.INT_STATUS.overlap.value.eq(self.overlap),

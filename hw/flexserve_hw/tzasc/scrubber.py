@@ -13,13 +13,7 @@ from .drain import Wait, follow
 from .layouts import PAGE_SHIFT, TableReadSignature, group_shift, page_index_width, window_layout, word_width
 from .states import StateWord, code, first_set
 
-__all__ = ["SCRUB_BEATS", "SCRUB_SLOTS", "Scrubber"]
-
-SCRUB_BEATS = 16
-"""Beats of a scrub burst: short, because other writers wait for its end."""
-
-SCRUB_SLOTS = 4
-"""Pages in work at once: one whose bursts go out, the others waiting for their answers."""
+__all__ = ["Scrubber"]
 
 
 class Scrubber(wiring.Component):
@@ -62,8 +56,8 @@ class Scrubber(wiring.Component):
     def __init__(self, *, params: FlexMemParams):
         beats = PAGE_BYTES * 8 // params.bus.data_width
         self._params = params
-        self._bursts = beats // SCRUB_BEATS
-        self._slots = min(SCRUB_SLOTS, 1 << params.bus.id_width)
+        self._bursts = beats // params.scrub_beats
+        self._slots = params.scrub_slots
         index = page_index_width(params)
         bus = params.bus
         super().__init__(

@@ -40,7 +40,7 @@ class RecallTimers(wiring.Component):
 
     Members
     -------
-    grace : In(32)
+    grace : In
         Cycles that a timer starts with.
     range : In, start : In(1)
         A timer starts over ``range``; only while ``free``.
@@ -67,7 +67,7 @@ class RecallTimers(wiring.Component):
         pages = range_layout(params)
         super().__init__(
             {
-                "grace": In(32),
+                "grace": In(params.grace_width),
                 "range": In(pages),
                 "start": In(1),
                 "free": Out(1),
@@ -79,7 +79,7 @@ class RecallTimers(wiring.Component):
                 "ended": In(1),
                 "running": Out(1).array(params.timers),
                 "ranges": Out(pages).array(params.timers),
-                "left": Out(32).array(params.timers),
+                "left": Out(params.grace_width).array(params.timers),
             }
         )
 

@@ -11,18 +11,12 @@ from flexserve_hw.params import FlexMemParams
 from .layouts import path_members
 from .lookup import Lookup
 from .read_path import choose, describe
-from .scrubber import SCRUB_BEATS
 from .tally import Tally
 
 __all__ = ["WritePath", "downstream_shape"]
 
-_BURSTS = 16
-"""Bursts whose address went ahead of their data."""
-
 _SCRUB_AHEAD = 2
 """Scrub bursts among them: one whose beats go out, one to follow without a gap."""
-
-_DENIED_DEPTH = 4
 
 
 def downstream_shape(params: FlexMemParams) -> AXI4Shape:
@@ -39,8 +33,8 @@ class WritePath(wiring.Component):
     them. Writes of one ID are answered in order, as reads are.
 
     A scrub burst goes downstream when the write channel is idle or about to be, or, under load, after upstream bursts
-    of ``(scrub_share - 1) * SCRUB_BEATS`` beats. At most two scrub bursts are ahead of their data, so an upstream
-    burst waits for at most twice :data:`SCRUB_BEATS` beats of them.
+    of ``(scrub_share - 1) * scrub_beats`` beats. At most two scrub bursts are ahead of their data, so an upstream
+    burst waits for at most twice ``scrub_beats`` beats of them.
 
     Parameters
     ----------
@@ -51,7 +45,7 @@ class WritePath(wiring.Component):
     up_aw, up_w, up_b : upstream channels
     down_aw, down_w, down_b : downstream channels, with one more ID bit
     scrub_aw : In(stream)
-        Bursts of :data:`SCRUB_BEATS` beats of zeros to write: ``addr`` and ``id``.
+        Bursts of ``scrub_beats`` beats of zeros to write: ``addr`` and ``id``.
     scrub_b : Out
         ``valid``, ``id``, ``okay``: a scrub burst was answered.
     others
@@ -100,8 +94,8 @@ class WritePath(wiring.Component):
 
         # Upstream bursts in the order of their addresses, and downstream bursts in the order of theirs.
         route_layout = data.StructLayout({"allow": 1, "len": 8, "id": params.bus.id_width, "resp": Resp})
-        m.submodules.route = route = fifo.SyncFIFO(width=route_layout.size, depth=_BURSTS)
-        m.submodules.source = source = fifo.SyncFIFO(width=1, depth=_BURSTS)
+        m.submodules.route = route = fifo.SyncFIFO(width=route_layout.size, depth=params.bursts_ahead)
+        m.submodules.source = source = fifo.SyncFIFO(width=1, depth=params.bursts_ahead)
         entry, head = Signal(route_layout), Signal(route_layout)
         verdict, request = lookup.verdict.payload, lookup.verdict.payload.request
 
@@ -137,7 +131,7 @@ class WritePath(wiring.Component):
         m.submodules.aw_buffer = buffer = BypassBuffer(shape=self.down_aw.payload.shape())
         connect(m, buffer.o, flipped(self.down_aw))
         sent, scrub, idle = buffer.i, Signal(), Signal()
-        due = (params.scrub_share - 1) * SCRUB_BEATS
+        due = (params.scrub_share - 1) * params.scrub_beats
         owed = Signal(range(due + 256))
         ahead = Signal(range(_SCRUB_AHEAD + 1))
         scrub_done = Signal()
@@ -156,7 +150,7 @@ class WritePath(wiring.Component):
             m.d.comb += [
                 sent.payload.id.eq(Cat(self.scrub_aw.payload.id, Const(1))),
                 sent.payload.addr.eq(self.scrub_aw.payload.addr),
-                sent.payload.len.eq(SCRUB_BEATS - 1),
+                sent.payload.len.eq(params.scrub_beats - 1),
                 sent.payload.size.eq((params.bus.data_width // 8).bit_length() - 1),
                 sent.payload.burst.eq(1),
             ]
@@ -178,10 +172,10 @@ class WritePath(wiring.Component):
 
     def _beats(self, m, route, head, source, scrub_done):
         """Send each beat where its address went."""
-        beat, scrub_beat = Signal(8), Signal(range(SCRUB_BEATS))
+        beat, scrub_beat = Signal(8), Signal(range(self._params.scrub_beats))
         last, scrubbing = Signal(), Signal()
         layout = data.StructLayout({"id": self._params.bus.id_width, "resp": Resp})
-        m.submodules.denied = denied = fifo.SyncFIFO(width=layout.size, depth=_DENIED_DEPTH)
+        m.submodules.denied = denied = fifo.SyncFIFO(width=layout.size, depth=self._params.denied_depth)
         answer = Signal(layout)
         passes = route.r_rdy & head.allow & source.r_rdy & ~source.r_data
         swallows = route.r_rdy & ~head.allow & denied.w_rdy
@@ -191,7 +185,7 @@ class WritePath(wiring.Component):
             self.up_w.ready.eq((passes & self.down_w.ready) | swallows),
             self.down_w.valid.eq(scrubbing | (passes & self.up_w.valid)),
             route.r_en.eq(self.up_w.valid & self.up_w.ready & last),
-            scrub_done.eq(scrubbing & self.down_w.ready & (scrub_beat == SCRUB_BEATS - 1)),
+            scrub_done.eq(scrubbing & self.down_w.ready & (scrub_beat == self._params.scrub_beats - 1)),
             source.r_en.eq(scrub_done | (route.r_en & head.allow)),
             answer.id.eq(head.id),
             answer.resp.eq(head.resp),
@@ -201,7 +195,7 @@ class WritePath(wiring.Component):
         with m.If(scrubbing):
             m.d.comb += [
                 self.down_w.payload.strb.eq(~0),
-                self.down_w.payload.last.eq(scrub_beat == SCRUB_BEATS - 1),
+                self.down_w.payload.last.eq(scrub_beat == self._params.scrub_beats - 1),
             ]
         with m.Else():
             m.d.comb += [

@@ -64,7 +64,7 @@ def test_every_upset_bit_of_a_stored_state_denies_both_worlds_and_raises_the_ala
     async def scenario(bench, ctx):
         await bench.boot(ctx)
         await bench.lend(ctx, P, 4)
-        group, row = bench.params.group, bench.dut.table.states.data[0]
+        group, row = bench.params.group, bench.dut.core.table.states.data[0]
         for pfn in (P + 1, P + 3):
             for bit in range(CODE_WIDTH):
                 flip = 1 << (bit * group + pfn - P)
@@ -108,7 +108,7 @@ def test_every_upset_bit_of_the_window_denies_everything_and_raises_the_alarm(co
         secret = bench.write(P * PAGE, SECURE)
         await bench.done(ctx, secret)
         await bench.idle(ctx)
-        signal = Value.cast(getattr(bench.dut.window, copy))
+        signal = Value.cast(getattr(bench.dut.core.window, copy))
         good = ctx.get(signal)
         bench.region_allows = lambda burst: False
         bench.windowless = True
@@ -148,7 +148,7 @@ def test_upset_of_the_window_stops_the_scrubber_from_writing_anywhere():
         await bench.start(ctx, SECURE, C.RELEASE, P, 8)
         scrubs = len(bench.memory.scrub_addresses)
         await bench.until(ctx, lambda: len(bench.memory.scrub_addresses) > scrubs + 1, "the scrub")
-        signal = Value.cast(bench.dut.window.stored)
+        signal = Value.cast(bench.dut.core.window.stored)
         ctx.set(signal, ctx.get(signal) ^ 1 << 6)
         await ctx.tick().repeat(2)
         sent = len(bench.memory.scrub_addresses)

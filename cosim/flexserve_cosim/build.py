@@ -20,7 +20,12 @@ __all__ = ["SimBuild", "build", "emitted"]
 
 
 def build(
-    ip: str = "soc", params: SocParams | None = None, *, waves: bool = False, progress: Progress | None = None
+    ip: str = "soc",
+    params: SocParams | None = None,
+    *,
+    driver: tuple[Path, ...] = (),
+    waves: bool = False,
+    progress: Progress | None = None,
 ) -> SimBuild:
     """Make the simulator of a design, or find it in the cache.
 
@@ -31,6 +36,8 @@ def build(
         :data:`flexserve_hw.emit.IPS`: that IP alone, for :func:`flexserve_cosim.regression.run_regression`.
     params
         Of the SoC; an IP alone takes its part of them.
+    driver
+        C++ files with a main that drives the IP alone, in place of cocotb.
     waves
         Make a build that can record waveforms; it is separate, and slower.
     progress
@@ -47,9 +54,10 @@ def build(
         name=ip,
         sources=(folder / f"flexserve_{ip}.v",),
         top=description["top"],
-        public=("clk", "rst", *widths),
+        public=() if driver else ("clk", "rst", *widths),
         probes={name: widths[name] for name in description["probes"]} if soc else {},
         harness=soc,
+        driver=driver,
         dram_bytes=params.dram_bytes if soc else 0,
         memory_id_width=widths["m_axi_mem_awid"] if soc else 0,
     )

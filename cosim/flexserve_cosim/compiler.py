@@ -64,7 +64,8 @@ class Design:
 
     ``sources`` are Verilog files, ``top`` their top module and ``public`` the names in it that VPI can see: ports and
     probes, nothing else. ``harness`` puts the phone testbench around it (then ``top`` is the SoC); without, the design
-    is a plain cocotb DUT. ``dram_bytes`` and ``memory_id_width`` are the harness's.
+    is a plain cocotb DUT, or, with ``driver``, a model that these C++ files drive from a main of their own.
+    ``dram_bytes`` and ``memory_id_width`` are the harness's.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Design:
     public: tuple[str, ...] = ()
     probes: Mapping[str, int] | None = None
     harness: bool = False
+    driver: tuple[Path, ...] = ()
     dram_bytes: int = 0
     memory_id_width: int = 6
 
@@ -187,15 +189,16 @@ def _key(design: Design, tools: Toolchain, wave: str | None) -> str:
         wave,
     ]
     digest.update(json.dumps(facts, sort_keys=True).encode())
-    ours = sorted([*_HERE.glob("bfm/*"), *_HERE.glob("dpi/*")]) if design.harness else [_stock_main()]
+    ours = sorted([*_HERE.glob("bfm/*"), *_HERE.glob("dpi/*")]) if design.harness else _mains(design)
     for path in [*design.sources, *ours]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _stock_main() -> Path:
-    """cocotb's own main loop, for designs whose clock the test drives."""
-    return Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
+def _mains(design: Design) -> list[Path]:
+    """The driver's files, or cocotb's own main loop, for designs whose clock the test drives."""
+    stock = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
+    return list(design.driver) or [stock]
 
 
 def _verilate(design: Design, tools: Toolchain, wave: str | None, directory: Path) -> None:
@@ -204,13 +207,15 @@ def _verilate(design: Design, tools: Toolchain, wave: str | None, directory: Pat
     if wave is not None:
         command += [f"--trace-{wave}", "--no-trace-params"]
     cxx_flags = " ".join(_CXX_FLAGS)
-    command += ["-CFLAGS", cxx_flags, "-LDFLAGS", f"-rdynamic -Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"]
+    command += ["-CFLAGS", cxx_flags]
+    if not design.driver:
+        command += ["-LDFLAGS", f"-rdynamic -Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"]
     command += [str(_public_file(design, directory)), *map(str, design.sources)]
     if design.harness:
         command += ["--top-module", "phone", f"-GMEM_ID_WIDTH={design.memory_id_width}", f"-I{directory}"]
         command += map(str, _harness_files(design, directory))
     else:
-        command += ["--top-module", design.top, str(_stock_main())]
+        command += ["--top-module", design.top, *map(str, _mains(design))]
     run_tool(command, cwd=directory, environment=tools.environment, what="Verilator")
 
 
@@ -254,6 +259,8 @@ def compile_design(design: Design, *, waves: bool = False, progress: Progress | 
         wave, notice = wave_format()
         if notice and progress:
             progress(notice)
+    if design.harness and design.driver:
+        raise ValueError(f"A design has the phone around it or a driver of its own, not both: {design.name!r}")
     root = build_root() / "sim"
     if any(character.isspace() for character in str(root)):
         raise UserError(f"make cannot work in a path with spaces: set FLEXSERVE_BUILD to another place than {root}.")

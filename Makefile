@@ -5,12 +5,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-EXTRAS := test,report,docs
+EXTRAS := test,report,docs,formal
 BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack wave verilog test test-fast lint format regs docs clean distclean
+.PHONY: help setup demo attack wave verilog test test-fast formal lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -48,6 +48,9 @@ test: $(STAMP) ## run all tests, two at a time
 
 test-fast: $(STAMP) ## run the tests that need no RTL simulator
 	$(BIN)/python -m pytest -q -n 2 tests/hw tests/sw tests/attacks -m "not rtl"
+
+formal: $(STAMP) ## prove the filter's and the gate's properties; results in build/formal/
+	$(BIN)/python -m tests.formal.runner
 
 lint: $(STAMP) ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .

@@ -123,6 +123,9 @@ class RegisterBlock(wiring.Component):
     visible : None or tuple of str
         If given, the block has the input ``live``, and while that is low every register but these top-level ones
         reads as zero without side effect and ignores writes, answering OKAY.
+    fixed : None or dict of str to int
+        Stored fields that are constants in this instance, by their path below the map (``REGION[0].TOP_LOW.address``):
+        they read as the given value and ignore writes. For what one element of an array has and the others have not.
 
     Members
     -------
@@ -162,12 +165,19 @@ class RegisterBlock(wiring.Component):
     combinationally on the bus; nothing on the bus depends combinationally on the hardware side.
     """
 
-    def __init__(self, addrmap: str, *, visible: tuple[str, ...] | None = None):
+    def __init__(
+        self, addrmap: str, *, visible: tuple[str, ...] | None = None, fixed: dict[str, int] | None = None
+    ):
         self._map = elaborate(addrmap)
         registers = {child.inst_name for child in self._map.children(unroll=False)}
         if visible is not None and not set(visible) <= registers:
             raise ValueError(f"Visible registers must be top-level names of {addrmap}, not {visible!r}")
         self._visible = visible
+        self._fixed = dict(fixed or {})
+        nodes = [node for node in self._map.descendants(unroll=True) if isinstance(node, RegNode)]
+        stored = {self._path(node, field) for node in nodes for field in _fields(node) if field.stored}
+        if unknown := set(self._fixed) - stored:
+            raise ValueError(f"Fixed fields must be stored fields of {addrmap}, not {sorted(unknown)!r}")
         self._okay = bool(self._map.get_property("reserved_okay"))
         self._has_irq = {"IRQ_STATUS", "IRQ_ENABLE"} <= registers
         members = {"bus": In(RegisterBusSignature()), "clear": In(1)}
@@ -201,6 +211,9 @@ class RegisterBlock(wiring.Component):
         for node, ports, _ in self._registers():
             for field in _fields(node):
                 port = getattr(ports, field.name, None)
+                if (fixed := self._fixed.get(self._path(node, field))) is not None:
+                    m.d.comb += port.value.eq(fixed)
+                    continue
                 if field.hwset:
                     # After the write in statement order, so that no event is lost to a clear in the same cycle.
                     for bit in range(field.width):
@@ -218,6 +231,11 @@ class RegisterBlock(wiring.Component):
             ]
             m.d.comb += self.irq.eq(Cat(enabled).any())
         return m
+
+    def _path(self, node, field):
+        """Name of a field below the map."""
+        below = node.get_path(array_suffix="[{index:d}]").removeprefix(self._map.get_path() + ".")
+        return f"{below}.{field.name}"
 
     def _registers(self):
         """Every register with its ports (None if it has none) and whether it shows while the frame is not live."""
@@ -250,7 +268,7 @@ class RegisterBlock(wiring.Component):
         for field in fields:
             if field.swacc:
                 m.d.comb += getattr(ports, field.name).swacc.eq(hit & ~bus.write)
-            if field.sw_writes:
+            if field.sw_writes and self._path(node, field) not in self._fixed:
                 self._write(m, field, getattr(ports, field.name), write)
 
     def _write(self, m, field, port, write):

@@ -15,11 +15,20 @@ __all__ = ["RegionFrame"]
 _ADDRESS_BITS_PER_REGISTER = 32
 
 
+def _background(addr_width: int) -> dict[str, int]:
+    """Region 0 covers every address and cannot be moved or disabled."""
+    end = ((1 << addr_width) - 1) >> PAGE_SHIFT
+    low = _ADDRESS_BITS_PER_REGISTER - PAGE_SHIFT
+    bounds = {"BASE_LOW": 0, "BASE_HIGH": 0, "TOP_LOW": end & ((1 << low) - 1), "TOP_HIGH": end >> low}
+    fixed = {f"REGION[0].{name}.address": value for name, value in bounds.items()}
+    return {**fixed, "REGION[0].ATTRIBUTES.filter_en": 1}
+
+
 class RegionFrame(wiring.Component):
     """The TZC-400 programmer's view.
 
-    Region addresses above the bus are honoured: a base that cannot be reached disables its region, a top beyond the
-    end is the end.
+    Region 0 is the background: its base, top and enable are constants. Region addresses above the bus are honoured: a
+    base that cannot be reached disables its region, a top beyond the end is the end.
 
     Parameters
     ----------
@@ -67,7 +76,7 @@ class RegionFrame(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.regs = regs = RegisterBlock("tzc400")
+        m.submodules.regs = regs = RegisterBlock("tzc400", fixed=_background(self._params.bus.addr_width))
         connect(m, flipped(self.bus), regs.bus)
         width = pfn_width(self._params)
         low = _ADDRESS_BITS_PER_REGISTER - PAGE_SHIFT
@@ -78,7 +87,7 @@ class RegionFrame(wiring.Component):
                 top.eq(Cat(ports.TOP_LOW.address.value, ports.TOP_HIGH.address.value)),
                 region.base.eq(base),
                 region.top.eq(Mux(top[width:].any(), (1 << width) - 1, top)),
-                region.enable.eq(ports.ATTRIBUTES.filter_en.value & ~base[width:].any() if n else 1),
+                region.enable.eq(ports.ATTRIBUTES.filter_en.value & ~base[width:].any()),
                 region.secure_read.eq(ports.ATTRIBUTES.s_rd_en.value),
                 region.secure_write.eq(ports.ATTRIBUTES.s_wr_en.value),
                 region.read.eq(ports.ID_ACCESS.nsaid_rd_en.value),

@@ -81,7 +81,7 @@ class Regions:
         self._held = self._overrun = self._overlap = False
         self._action = Value(mask=3, changed=self._drive)
         self._request = Value(mask=1, changed=self.move_gate, shown=self._gate_word)
-        self.regions = [self._region() for _ in range(REGIONS)]
+        self.regions = [self._background(address_width), *(self._region() for _ in range(1, REGIONS))]
         width = Tzc400.BUILD_CONFIG__ADDRESS_WIDTH.put(address_width - 1)
         build = Tzc400.BUILD_CONFIG__REGIONS.put(REGIONS - 1) | width
         self.frame = Frame(self._registers(build), lenient=True)
@@ -89,8 +89,15 @@ class Regions:
     @staticmethod
     def _region() -> Region:
         page = 0xFFFF_F000
-        top = Value(mask=page, shown=lambda value: value | 0xFFF)
+        top = Value(mask=page, shown=_inclusive)
         return Region(Value(mask=page), Value(), top, Value(), Value(mask=0xC000_0001), Value())
+
+    @staticmethod
+    def _background(address_width: int) -> Region:
+        """Region 0: bounds and enable are read-only."""
+        end = (1 << address_width) - 1
+        top = Value(reset=end & 0xFFFF_F000, mask=0, shown=_inclusive), Value(reset=end >> 32, mask=0)
+        return Region(Value(mask=0), Value(mask=0), *top, Value(reset=1, mask=0xC000_0000), Value())
 
     def _registers(self, build: int) -> dict[int, Register]:
         registers: dict[int, Register] = {
@@ -184,3 +191,7 @@ class Regions:
 
 def _constant(value: int) -> View:
     return View(lambda: value)
+
+
+def _inclusive(top: int) -> int:
+    return top | 0xFFF

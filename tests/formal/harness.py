@@ -177,12 +177,17 @@ class Harness:
         self.m.submodules[name] = self._fragments[name] = fragment
         return design
 
+    def fragment(self, path: str, name: str = "dut") -> Fragment:
+        """The submodule ``path`` ``a.b``, the design itself without a path."""
+        fragment = self._fragments[name]
+        for part in filter(None, path.split(".")):
+            fragment = fragment.find_subfragment(part)
+        return fragment
+
     def inner(self, path: str, name: str = "dut") -> Signal:
         """The one signal that submodule ``a.b`` of ``path`` ``a.b.signal`` drives under that name."""
-        *modules, signal = path.split(".")
-        fragment = self._fragments[name]
-        for part in modules:
-            fragment = fragment.find_subfragment(part)
+        modules, _, signal = path.rpartition(".")
+        fragment = self.fragment(modules, name)
         found = {
             id(driven): driven
             for statements in fragment.statements.values()

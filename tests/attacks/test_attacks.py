@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from flexserve_sw.attacker import model
-from flexserve_sw.attacker.case import ControlKind, Evidence, attack
-from flexserve_sw.attacker.job import select
+from flexserve_sw.attacker.case import ControlKind, Evidence, attack, select
 from flexserve_sw.attacker.suite import ATTACKS
 from flexserve_sw.attacker.visitor import PRESSURE, Visitor
+from flexserve_sw.attacker.weakness import Weakness
 from flexserve_sw.errors import UserError
 from flexserve_sw.fast import FastMachine, simulate
 
@@ -129,9 +129,9 @@ def test_names_are_unique() -> None:
         return Evidence(False)
 
     with pytest.raises(ValueError, match="name of its own and a story, not 'cpu-read'"):
-        attack("cpu-read", "SEC-01", control="")(again)
+        attack("cpu-read", "SEC-01", weakness=Weakness.GRANULARITY, control="")(again)
 
 
 def test_unknown_attack_is_a_user_error_that_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"no attack 'nothing'; choose one of .*cpu-read"):
-        select("nothing")
+        select(ATTACKS, "nothing")

@@ -10,7 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from flexserve_sw.attacker.job import select
+from flexserve_sw.attacker.case import select
+from flexserve_sw.attacker.suite import ATTACKS
 from flexserve_sw.errors import UserError
 
 from ..build import build
@@ -44,7 +45,7 @@ class AttackOptions:
 def attack(options: AttackOptions, console: Console) -> bool:
     """Mount the attacks; return whether every one was blocked and every control succeeded."""
     names = list(options.attacks) or None
-    count = len(select(names))
+    count = len(select(ATTACKS, names))
     if not 1 <= options.seed < 1 << 31:
         raise UserError(f"The seed must be from 1 to {(1 << 31) - 1}, not {options.seed}.")
     params = soc_params(options.array)

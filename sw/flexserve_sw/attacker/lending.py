@@ -7,10 +7,11 @@ from ..monitor.layout import Extent
 from ..regs import FLEX_NORMAL, STORAGE, TZC, RecallResult
 from .case import ControlKind, Evidence, attack
 from .scene import Scene, Sweep
+from .weakness import Weakness
 
 OS, SECURE = Initiator.NORMAL_CPU, Initiator.SECURE_CPU
 
-WIDE = 32
+WIDE = 64
 """Pages of other memory that a window is too wide by: the CMA area and the top of what the OS allocates from."""
 
 
@@ -27,6 +28,7 @@ async def _states(scene: Scene, pages: range) -> list[str]:
 @attack(
     "double-delegation",
     "SEC-05",
+    weakness=Weakness.AUTHORITY,
     control="The service keeps its secret in flexible pages that were never lent to it, by non-secure accesses.",
     kind=ControlKind.CARELESS,
 )
@@ -65,6 +67,7 @@ async def double_delegation(scene: Scene) -> Evidence:
 @attack(
     "lend-sealed",
     "SEC-05",
+    weakness=Weakness.AUTHORITY,
     control="The monitor seals nothing at boot, and keeps its keys in the same page by non-secure accesses.",
     kind=ControlKind.MISCONFIGURED,
 )
@@ -89,6 +92,7 @@ async def lend_sealed(scene: Scene) -> Evidence:
 @attack(
     "lend-outside",
     "SEC-05",
+    weakness=Weakness.OFF_BY_ONE,
     control="The monitor programs the window too wide, so that it reaches over the CMA area into the OS's own memory.",
     kind=ControlKind.MISCONFIGURED,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..machine import PAGE_BYTES, Initiator
 from .case import Evidence, attack
 from .scene import Scene, Sweep
+from .weakness import Weakness
 
 OS, DEVICE = Initiator.NORMAL_CPU, Initiator.HOSTILE_DEVICE
 
@@ -26,31 +27,31 @@ async def _write_all(scene: Scene, by: Initiator) -> Evidence:
     return Evidence(sweep.changed_bytes > 0, sweep.seen())
 
 
-@attack("cpu-read", "SEC-01", control=ORDINARY)
+@attack("cpu-read", "SEC-01", weakness=Weakness.GRANULARITY, control=ORDINARY)
 async def cpu_read(scene: Scene) -> Evidence:
     """A compromised kernel reads every page of the secret with the CPU."""
     return await _read_all(scene, OS)
 
 
-@attack("cpu-write", "SEC-02", control=ORDINARY)
+@attack("cpu-write", "SEC-02", weakness=Weakness.GRANULARITY, control=ORDINARY)
 async def cpu_write(scene: Scene) -> Evidence:
     """A compromised kernel overwrites every page of the secret with the CPU; then the service checks its data."""
     return await _write_all(scene, OS)
 
 
-@attack("device-read", "SEC-01", control=ORDINARY)
+@attack("device-read", "SEC-01", weakness=Weakness.GRANULARITY, control=ORDINARY)
 async def device_read(scene: Scene) -> Evidence:
     """A hostile DMA device reads every page of the secret."""
     return await _read_all(scene, DEVICE)
 
 
-@attack("device-write", "SEC-02", control=ORDINARY)
+@attack("device-write", "SEC-02", weakness=Weakness.GRANULARITY, control=ORDINARY)
 async def device_write(scene: Scene) -> Evidence:
     """A hostile DMA device overwrites every page of the secret; then the service checks its data."""
     return await _write_all(scene, DEVICE)
 
 
-@attack("late-write", "SEC-06", control=ORDINARY)
+@attack("late-write", "SEC-06", weakness=Weakness.DESYNCHRONISED, control=ORDINARY)
 async def late_write(scene: Scene) -> Evidence:
     """A device has a long stream of writes to a page under way when the OS lends that page.
 
@@ -78,7 +79,7 @@ async def late_write(scene: Scene) -> Evidence:
     return Evidence(sweep.changed_bytes > 0, sweep.seen())
 
 
-@attack("late-read", "SEC-06", control=ORDINARY)
+@attack("late-read", "SEC-06", weakness=Weakness.DESYNCHRONISED, control=ORDINARY)
 async def late_read(scene: Scene) -> Evidence:
     """A device streams reads of a page while the OS lends it and the service stores its secret there.
 

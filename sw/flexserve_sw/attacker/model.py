@@ -12,6 +12,7 @@ from ..regs import FLEX_NORMAL, NPU_NORMAL
 from ..serving.crypto import TamperedPage
 from .case import Evidence, enter
 from .visitor import ON_THEIR_WAY, PRESSURE, Visitor
+from .weakness import Weakness
 
 __all__ = ["check_recall", "running_model", "tampered_model"]
 
@@ -149,12 +150,26 @@ _STORIES = {
 
 _CONTROLS = {"model-recall-snoop": SWAPPING}
 
+_WEAKNESSES = {
+    "model-recall-snoop": Weakness.STALE_CHECK,
+    "model-npu-read": Weakness.SHARED_RESOURCE,
+    "model-npu-write": Weakness.SHARED_RESOURCE,
+}
+
 for _name, (_aim, _story) in _STORIES.items():
-    enter(_name, _aim, story=_story, control=_CONTROLS.get(_name, NW_BASE), campaign=running_model)
+    enter(
+        _name,
+        _aim,
+        weakness=_WEAKNESSES.get(_name, Weakness.GRANULARITY),
+        story=_story,
+        control=_CONTROLS.get(_name, NW_BASE),
+        campaign=running_model,
+    )
 
 enter(
     "tampered-weights",
     "SEC-02",
+    weakness=Weakness.AUTHENTICITY,
     story="Before the model is loaded, the OS forges pages of its image in flash, for it to compute with.",
     control=NW_BASE,
     campaign=tampered_model,

@@ -15,6 +15,7 @@ from .accelerator import SIDE, Workbench, identity, lend_npu, serial, take_npu
 from .case import ControlKind, Evidence, attack
 from .memory import ORDINARY
 from .scene import Scene, Sweep
+from .weakness import Weakness
 
 OS, SECURE = Initiator.NORMAL_CPU, Initiator.SECURE_CPU
 
@@ -54,7 +55,7 @@ async def _attempt(sweep: Sweep, bench: Workbench, program: Sequence[Descriptor]
         sweep.responses[failure.fault.name] += 1
 
 
-@attack("npu-read", "SEC-01", control=ORDINARY)
+@attack("npu-read", "SEC-01", weakness=Weakness.SHARED_RESOURCE, control=ORDINARY)
 async def npu_read(scene: Scene) -> Evidence:
     """The OS has the NPU, in its own hands, bring the secret's pages, times the identity, into its memory."""
     sweep, bench = Sweep(), _bench(scene, 0)
@@ -67,7 +68,7 @@ async def npu_read(scene: Scene) -> Evidence:
     return Evidence(sweep.leaked_bytes > 0, sweep.seen())
 
 
-@attack("npu-write", "SEC-02", control=ORDINARY)
+@attack("npu-write", "SEC-02", weakness=Weakness.SHARED_RESOURCE, control=ORDINARY)
 async def npu_write(scene: Scene) -> Evidence:
     """The OS has the NPU store results over the secret's pages."""
     sweep, bench = Sweep(), _bench(scene, 0)
@@ -144,7 +145,7 @@ async def _harvest(scene: Scene, sweep: Sweep, caps: Caps) -> tuple[dict[str, in
     return leaks, int(np.count_nonzero(found))
 
 
-@attack("npu-residue", "SEC-09", control=IN_PLACE)
+@attack("npu-residue", "SEC-09", weakness=Weakness.RESIDUE, control=IN_PLACE)
 async def npu_residue(scene: Scene) -> Evidence:
     """After a job of the service, the OS takes the NPU back and looks for operands and results in its memories."""
     caps, sweep = await _use_npu(scene), Sweep()
@@ -153,7 +154,7 @@ async def npu_residue(scene: Scene) -> Evidence:
     return Evidence(residue > 0, {**sweep.seen(), "values_leaked": leaks, "values_not_zero": residue})
 
 
-@attack("warm-reset", "SEC-01", control=ORDINARY)
+@attack("warm-reset", "SEC-01", weakness=Weakness.RESIDUE, control=ORDINARY)
 async def warm_reset(scene: Scene) -> Evidence:
     """The OS resets the phone while the secret is in memory, which keeps its contents over a reset, and reads it.
 
@@ -169,7 +170,7 @@ async def warm_reset(scene: Scene) -> Evidence:
     return Evidence(sweep.learnt, sweep.seen())
 
 
-@attack("npu-poison", "SEC-09", control=IN_PLACE)
+@attack("npu-poison", "SEC-09", weakness=Weakness.SHARED_RESOURCE, control=IN_PLACE)
 async def npu_poison(scene: Scene) -> Evidence:
     """Before it lends the NPU, the OS fills its memories, for a job of the service to compute on top of.
 
@@ -198,7 +199,7 @@ async def npu_poison(scene: Scene) -> Evidence:
     return Evidence(wrong > 0, {**sweep.seen(), "wrong_results": wrong})
 
 
-@attack("npu-interference", "SEC-10", control=IN_PLACE)
+@attack("npu-interference", "SEC-10", weakness=Weakness.SHARED_RESOURCE, control=IN_PLACE)
 async def npu_interference(scene: Scene) -> Evidence:
     """While a job of the service runs, the OS aborts, rings doorbells, and writes to the secure command frame."""
     machine, rows = scene.machine, 2 * PAGE_ROWS
@@ -239,6 +240,7 @@ async def npu_interference(scene: Scene) -> Evidence:
 @attack(
     "npu-replay",
     "SEC-10",
+    weakness=Weakness.REPLAY,
     control="The service's driver reads the present ticket each time, and keeps none.",
     kind=ControlKind.CARELESS,
 )

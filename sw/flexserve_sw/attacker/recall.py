@@ -8,6 +8,7 @@ from ..regs import RecallState as State
 from .case import ControlKind, Evidence, attack
 from .memory import ORDINARY
 from .scene import GRACE, SECRET_PAGES, Scene, Sweep
+from .weakness import Weakness
 
 OS, DEVICE, SECURE = Initiator.NORMAL_CPU, Initiator.HOSTILE_DEVICE, Initiator.SECURE_CPU
 
@@ -29,7 +30,7 @@ async def _taken(scene: Scene) -> None:
             await scene.until(page, State.NORMAL, cycles=4 * BOUND)
 
 
-@attack("recall-snoop", "SEC-01", control=ORDINARY)
+@attack("recall-snoop", "SEC-01", weakness=Weakness.STALE_CHECK, control=ORDINARY)
 async def recall_snoop(scene: Scene) -> Evidence:
     """The OS recalls the secret's pages and reads them all the time, in every state until after the scrub."""
     machine, sweep, states = scene.machine, Sweep(), set[str]()
@@ -51,7 +52,12 @@ async def recall_snoop(scene: Scene) -> Evidence:
     return Evidence(sweep.learnt, {**sweep.seen(), "states": sorted(states)})
 
 
-@attack("release-residue", "SEC-01", control="The service returns ordinary memory to the OS without zeroing it.")
+@attack(
+    "release-residue",
+    "SEC-01",
+    weakness=Weakness.RESIDUE,
+    control="The service returns ordinary memory to the OS without zeroing it.",
+)
 async def release_residue(scene: Scene) -> Evidence:
     """The service gives its pages back in peace; the OS looks for what is left in them."""
     sweep = Sweep()
@@ -63,7 +69,7 @@ async def release_residue(scene: Scene) -> Evidence:
     return Evidence(sweep.learnt, sweep.seen())
 
 
-@attack("substitution", "SEC-03", control=ORDINARY)
+@attack("substitution", "SEC-03", weakness=Weakness.AUTHENTICITY, control=ORDINARY)
 async def substitution(scene: Scene) -> Evidence:
     """The OS takes a page behind the service's back and leaves forged data there for the service to read."""
     sweep = Sweep()
@@ -74,7 +80,7 @@ async def substitution(scene: Scene) -> Evidence:
     return Evidence(believed, {**sweep.seen(), "service_faulted": found is None, "service_read_forgery": believed})
 
 
-@attack("aba", "SEC-04", control=ORDINARY)
+@attack("aba", "SEC-04", weakness=Weakness.STALE_CHECK, control=ORDINARY)
 async def aba(scene: Scene) -> Evidence:
     """The OS takes a page, forges its contents and lends it again, so that its state looks as before."""
     sweep = Sweep()
@@ -90,6 +96,7 @@ async def aba(scene: Scene) -> Evidence:
 @attack(
     "squatter",
     "SEC-07",
+    weakness=Weakness.HOARDING,
     control="The monitor leaves the grace period at the hardware's maximum.",
     kind=ControlKind.MISCONFIGURED,
 )

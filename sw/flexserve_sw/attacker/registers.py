@@ -20,6 +20,7 @@ from ..regs import (
 from ..regs import RecallState as State
 from .case import ControlKind, Evidence, attack
 from .scene import Scene, Sweep
+from .weakness import Weakness
 
 OS, DEVICE, SECURE = Initiator.NORMAL_CPU, Initiator.HOSTILE_DEVICE, Initiator.SECURE_CPU
 
@@ -72,13 +73,13 @@ async def _reconfigure(scene: Scene, targets: dict[str, tuple[int, int]], attack
     return Evidence(bool(changed), seen)
 
 
-@attack("secure-register-write", "SEC-08", control=ENTITLED, kind=ControlKind.ENTITLED)
+@attack("secure-register-write", "SEC-08", weakness=Weakness.REGISTERS, control=ENTITLED, kind=ControlKind.ENTITLED)
 async def secure_register_write(scene: Scene) -> Evidence:
     """Kernel and hostile device rewrite regions, action and interrupts in the secure frames."""
     return await _reconfigure(scene, _CONFIGURATION, (SECURE,) if scene.control else (OS, DEVICE))
 
 
-@attack("secure-register-read", "SEC-08", control=ENTITLED, kind=ControlKind.ENTITLED)
+@attack("secure-register-read", "SEC-08", weakness=Weakness.REGISTERS, control=ENTITLED, kind=ControlKind.ENTITLED)
 async def secure_register_read(scene: Scene) -> Evidence:
     """Kernel and hostile device read the secure frames: recall timers, violations, tickets, fail records."""
     answers: Counter[str] = Counter()
@@ -99,6 +100,7 @@ async def secure_register_read(scene: Scene) -> Evidence:
 @attack(
     "lock-bypass",
     "SEC-08",
+    weakness=Weakness.LOCK,
     control="The monitor does not lock the configuration after boot.",
     kind=ControlKind.MISCONFIGURED,
 )
@@ -119,7 +121,7 @@ async def _order(
     await scene.machine.delay(2_000)
 
 
-@attack("usurped-command", "SEC-08", control=ENTITLED, kind=ControlKind.ENTITLED)
+@attack("usurped-command", "SEC-08", weakness=Weakness.AUTHORITY, control=ENTITLED, kind=ControlKind.ENTITLED)
 async def usurped_command(scene: Scene) -> Evidence:
     """The OS gives the secure world's commands: it releases the secret's pages and accepts or seals pages in its stead.
 
@@ -142,6 +144,7 @@ async def usurped_command(scene: Scene) -> Evidence:
 @attack(
     "device-manager",
     "SEC-08",
+    weakness=Weakness.IDENTITY,
     control="The monitor lets the device's NSAID manage pages and the NPU.",
     kind=ControlKind.MISCONFIGURED,
 )
@@ -164,6 +167,7 @@ async def device_manager(scene: Scene) -> Evidence:
 @attack(
     "log-flood",
     "SEC-13",
+    weakness=Weakness.OMITTED_EVIDENCE,
     control="The monitor's interrupt handler clears the record without reading it first.",
     kind=ControlKind.CARELESS,
 )

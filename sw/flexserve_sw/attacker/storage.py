@@ -8,6 +8,7 @@ from ..timeline import Timeline
 from .case import Evidence, attack
 from .memory import ORDINARY
 from .scene import Scene, Sweep
+from .weakness import Weakness
 
 OS = Initiator.NORMAL_CPU
 FLASH_SPOT = 0x8000
@@ -30,7 +31,7 @@ async def _moved(sweep: Sweep, driver: StorageDriver, offset: int, address: int,
         sweep.responses["error"] += 1
 
 
-@attack("storage-read", "SEC-01", control=ORDINARY)
+@attack("storage-read", "SEC-01", weakness=Weakness.GRANULARITY, control=ORDINARY)
 async def storage_read(scene: Scene) -> Evidence:
     """The OS has the storage device copy the secret to flash, and reads it back from there."""
     driver, sweep = await _driver(scene), Sweep()
@@ -42,7 +43,7 @@ async def storage_read(scene: Scene) -> Evidence:
     return Evidence(sweep.leaked_bytes > 0, sweep.seen())
 
 
-@attack("storage-write", "SEC-02", control=ORDINARY)
+@attack("storage-write", "SEC-02", weakness=Weakness.GRANULARITY, control=ORDINARY)
 async def storage_write(scene: Scene) -> Evidence:
     """The OS has the storage device copy forged data from flash over the secret."""
     driver, sweep = await _driver(scene), Sweep()

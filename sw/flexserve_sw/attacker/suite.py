@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..machine import Machine
 from . import lending, memory, model, npu, recall, registers, storage, swap
 from .case import Attack, catalogue
 
@@ -9,5 +10,5 @@ __all__ = ["ATTACKS"]
 
 MODULES = (memory, storage, swap, npu, recall, lending, registers, model)
 
-ATTACKS: dict[str, Attack] = catalogue()
+ATTACKS: dict[str, Attack[Machine]] = catalogue()
 """Every attack by name."""

@@ -18,6 +18,7 @@ from ..serving.vault import Vault
 from ..timeline import Timeline
 from .case import Evidence, attack
 from .scene import Scene
+from .weakness import Weakness
 
 SWAP_OFFSET = 0x1_0000
 CLEAR = "The service swaps as an ordinary OS does: in the clear, and takes back whatever lies in the slot."
@@ -125,7 +126,7 @@ def _verdict(accepted: bool, held: bytes | None, forgery: bytes) -> Evidence:
     return Evidence(believed, {"attempts": 1, "service_accepted": accepted, "service_holds_forgery": believed})
 
 
-@attack("stale-swap", "SEC-03", control=CLEAR)
+@attack("stale-swap", "SEC-03", weakness=Weakness.REPLAY, control=CLEAR)
 async def stale_swap(scene: Scene) -> Evidence:
     """The OS keeps a page's ciphertext and puts it back when a newer version of the page is in the same slot."""
     swapper = await Swapper.make(scene)
@@ -141,7 +142,7 @@ async def stale_swap(scene: Scene) -> Evidence:
     return Evidence(evidence.success, {**evidence.seen, "honest_swap_worked": first, "same_slot": again == [slot]})
 
 
-@attack("shuffled-swap", "SEC-03", control=CLEAR)
+@attack("shuffled-swap", "SEC-03", weakness=Weakness.AUTHENTICITY, control=CLEAR)
 async def shuffled_swap(scene: Scene) -> Evidence:
     """The OS exchanges two pages of the swap area, so that each comes back in place of the other."""
     swapper = await Swapper.make(scene)
@@ -153,7 +154,7 @@ async def shuffled_swap(scene: Scene) -> Evidence:
     return _verdict(await swapper.back(0), await swapper.holds(0), other)
 
 
-@attack("swap-read", "SEC-01", control=CLEAR)
+@attack("swap-read", "SEC-01", weakness=Weakness.CLEARTEXT, control=CLEAR)
 async def swap_read(scene: Scene) -> Evidence:
     """The OS reads the service's swapped-out pages where they lie: in flash, and in the bounce buffer."""
     swapper = await Swapper.make(scene)

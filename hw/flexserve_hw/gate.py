@@ -171,7 +171,7 @@ class NpuGate(wiring.Component):
         wanted = self._secure_regs.GRACE.cycles.value
         low, high = self._grace_min, self._grace_max
         self._period = Signal(32)
-        self._left = Signal(32)
+        self._left = Signal(range(self._grace_max))
         m.d.comb += [
             self._period.eq(Mux(wanted < low, low, Mux(wanted > high, high, wanted))),
             self._expire.eq(self._is(_G.RECALLING) & (self._left == 0)),
@@ -216,6 +216,7 @@ class NpuGate(wiring.Component):
         results = [Signal(RecallResult, name=f"result_{i}") for i in range(2)]
         offenders = [Signal(32, name=f"offender_{i}") for i in range(2)]
         turn = Signal()
+        decided = Signal()
         finish = Signal()
         outcome = Signal(RecallResult)
         culprit = Signal(32)
@@ -238,7 +239,8 @@ class NpuGate(wiring.Component):
                     m.d.sync += turn.eq(Mux(turn, ~busy[0], busy[1]))
                     m.next = "DECIDE"
             with m.State("DECIDE"):
-                with m.If(~self._expire):
+                m.d.comb += decided.eq(~self._expire)
+                with m.If(decided):
                     m.d.sync += [outcome.eq(verdict), culprit.eq(Mux(verdict == RecallResult.OK, 0, blame))]
                     m.next = "FINISH"
                     with m.If(verdict == RecallResult.OK):

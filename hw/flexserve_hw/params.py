@@ -41,7 +41,8 @@ class BusParams:
 class FlexMemParams:
     """Flex-Mem filter.
 
-    ``pages`` is the capacity of the page-state table; ``group`` the pages a command handles per cycle; ``timers`` the
+    ``pages`` is the capacity of the page-state table; ``group`` the pages of a table
+    word, which a command checks or applies per cycle and which the window is a multiple of; ``timers`` the
     grace periods that can run at once; ``freed_depth`` the entries of the freed-page queue; ``outstanding`` the
     accepted transactions per direction and AXI ID; ``grace_min`` and ``grace_max`` bound the grace period in cycles;
     ``scrub_share`` is n in "the scrubber gets at least one of n write slots under load"; ``scrub_beats`` the beats of a
@@ -52,7 +53,7 @@ class FlexMemParams:
 
     bus: BusParams = field(default_factory=BusParams)
     pages: int = 2048
-    group: int = 16
+    group: int = 64
     timers: int = 4
     freed_depth: int = 64
     outstanding: int = 15
@@ -67,9 +68,9 @@ class FlexMemParams:
     def __post_init__(self) -> None:
         if not _power_of_two(self.group):
             raise ValueError(f"Pages per cycle must be a power of two, not {self.group!r}")
-        if not _power_of_two(self.pages) or self.pages < self.group:
+        if not _power_of_two(self.pages) or self.pages < 2 * self.group:
             raise ValueError(
-                f"Table capacity must be a power of two of at least {self.group} pages, not {self.pages!r}"
+                f"Table capacity must be a power of two of at least {2 * self.group} pages, not {self.pages!r}"
             )
         if not 1 <= self.timers <= 4:
             raise ValueError(f"Recall timers must be 1 to 4, not {self.timers!r}")

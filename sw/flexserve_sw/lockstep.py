@@ -34,7 +34,7 @@ __all__ = ["play"]
 
 OS, SECURE, DEVICE = Initiator.NORMAL_CPU, Initiator.SECURE_CPU, Initiator.HOSTILE_DEVICE
 
-WINDOW_PAGES = 32
+WINDOW_PAGES = 64
 GRACE = 1_000
 SIDE = 16
 """Sizes of the NPU's random jobs."""

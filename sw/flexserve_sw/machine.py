@@ -20,6 +20,9 @@ T_co = TypeVar("T_co", covariant=True)
 PAGE_BYTES = 4096
 """Bytes of a page, the granule of protection."""
 
+WINDOW_GRANULE = 64
+"""Pages in a word of the page-state table: the flexible window begins and ends at a multiple of it."""
+
 BEAT_BYTES = 16
 """Bytes of a data beat; bulk transfers are multiples of it."""
 

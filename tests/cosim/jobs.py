@@ -13,7 +13,7 @@ from flexserve_sw.machine import BusFault, Initiator, Interrupt, World
 from flexserve_sw.regs import FLEX_SECURE, STORAGE, TZC, FlexmemSecure, Storage, Tzc400Region
 
 NORMAL, SECURE, HOSTILE = Initiator.NORMAL_CPU, Initiator.SECURE_CPU, Initiator.HOSTILE_DEVICE
-PAGES = 32
+PAGES = 64
 OPEN = 0xC000000F  # filter enabled, secure reads and writes
 ALL_NSAIDS = 0xFFFFFFFF
 

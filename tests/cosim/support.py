@@ -12,7 +12,7 @@ SEED = int(os.environ.get("FLEXSERVE_SEED", "1"))
 """Fixed in CI, varied on request."""
 
 SMALL = SocParams(
-    flex=FlexMemParams(pages=64), npu=NpuParams(n=4, a_words=256, w_words=256, c_rows=256), dram_bytes=1 << 20
+    flex=FlexMemParams(pages=128), npu=NpuParams(n=4, a_words=256, w_words=256, c_rows=256), dram_bytes=1 << 20
 )
 """Parameters of the IPs alone: small, so that they build fast and their corners are near."""
 

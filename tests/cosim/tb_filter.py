@@ -7,7 +7,7 @@ from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, FlexmemSecure, Reca
 
 from .bench import BASE, DECERR, MEMORY, NONSECURE, OKAY, SECURE, TB
 
-PAGES = 16
+PAGES = 64
 PAGE = 4096
 GRACE = 1000
 OUTSIDE = BASE + PAGES * PAGE

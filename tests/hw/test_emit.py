@@ -11,7 +11,7 @@ from flexserve_hw.emit import IPS, WAIVERS, emit
 from flexserve_hw.params import FlexMemParams, NpuParams, SocParams
 
 SMALL = SocParams(
-    flex=FlexMemParams(pages=64), npu=NpuParams(n=4, a_words=256, w_words=256, c_rows=64), dram_bytes=1 << 20
+    flex=FlexMemParams(pages=128), npu=NpuParams(n=4, a_words=256, w_words=256, c_rows=64), dram_bytes=1 << 20
 )
 AXI4_SLAVE = {
     *(f"aw{name}" for name in ("id", "addr", "len", "size", "burst", "prot", "user", "valid", "ready")),

@@ -3,6 +3,7 @@
 import pytest
 
 from flexserve_hw.params import DRAM_BASE, BusParams, FlexMemParams, NpuParams, SocParams
+from flexserve_sw.machine import WINDOW_GRANULE
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,7 @@ def test_default_parameters_agree_with_each_other():
     params = SocParams()
     assert params.flex.bus.id_width == params.npu.bus.id_width + 3
     assert params.flex.pages * 4096 <= params.dram_bytes
+
+
+def test_software_knows_the_granule_of_the_window():
+    assert FlexMemParams().group == WINDOW_GRANULE

@@ -10,7 +10,7 @@ from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, RecallCommand, Reca
 N, S, H = Initiator.NORMAL_CPU, Initiator.SECURE_CPU, Initiator.HOSTILE_DEVICE
 WINDOW = 0x8_0000
 """First page frame number of the window: the bottom of memory."""
-PAGES = 32
+PAGES = 64
 OUTSIDE = (WINDOW + PAGES) * PAGE_BYTES
 """First byte past the window."""
 GRACE = 2_000
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def run(program: Callable[[FastMachine], Awaitable[T]], *, booted: bool = True, **options: Any) -> T:
     """Run ``program`` on a small machine, by default after :func:`boot`."""
-    machine = FastMachine(**{"pages": 64, "dram_bytes": 1 << 20, "flash_bytes": 1 << 16, **options})
+    machine = FastMachine(**{"pages": 128, "dram_bytes": 1 << 20, "flash_bytes": 1 << 16, **options})
 
     async def main() -> T:
         if booted:

@@ -229,7 +229,7 @@ async def echo(machine: FastMachine, argument: Message, emit: Callable[[Message]
 def test_session_stamps_messages_and_tells_cycles() -> None:
     messages: list[dict[str, Any]] = []
     argument = {"cycles": 123, "text": "hello"}
-    result = simulate(f"{__name__}:echo", argument, on_message=messages.append, pages=16, dram_bytes=1 << 20)
+    result = simulate(f"{__name__}:echo", argument, on_message=messages.append, pages=128, dram_bytes=1 << 20)
     assert (result["said"], result["simulation"]["cycles"]) == ("hello", 123)
     assert [(m["kind"], m["text"], m["cycle"]) for m in messages] == [("echo", "hello", 123)]
     assert messages[0]["time"] > 1_000_000_000
@@ -238,13 +238,13 @@ def test_session_stamps_messages_and_tells_cycles() -> None:
 @pytest.mark.parametrize("job", ["flexserve_sw.nothing:here", "flexserve_sw.recall:nothing", "flexserve_sw.recall"])
 def test_unknown_job_is_a_user_error(job: str) -> None:
     with pytest.raises(UserError, match=r"name it as package\.module:function"):
-        simulate(job, {}, pages=16, dram_bytes=1 << 20)
+        simulate(job, {}, pages=128, dram_bytes=1 << 20)
 
 
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: FastMachine(pages=24), "power of two of at least 16 pages, not 24"),
+        (lambda: FastMachine(pages=96), "power of two of at least 128 pages, not 96"),
         (lambda: FastMachine(dram_bytes=1 << 20), "hold the table's window, not 1048576 bytes"),
         (lambda: DramTiming(latency=0), "at least 1 cycle, not 0"),
         (lambda: DramTiming(bytes_per_cycle=17.0), "at most 16 bytes per cycle, not 17.0"),

@@ -19,7 +19,7 @@ async def state(machine: FastMachine, page: int) -> RecallState:
 
 
 def test_memory_of_before_power_on_is_unknown_and_the_window_is_zeroed_before_it_is_ready() -> None:
-    machines = [FastMachine(pages=16, dram_bytes=1 << 16, seed=seed) for seed in (1, 2, 1)]
+    machines = [FastMachine(pages=128, dram_bytes=1 << 19, seed=seed) for seed in (1, 2, 1)]
     first, second, again = (machine.dram.bytes.tobytes() for machine in machines)
     assert first == again != second
 

@@ -80,4 +80,4 @@ def test_a_channel_keeps_order_and_holds_the_producer_back() -> None:
 
 def test_a_channel_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="Channel depth must be at least 1, not 0"):
-        Channel(FastMachine(pages=16, dram_bytes=1 << 16), depth=0)
+        Channel(FastMachine(pages=128, dram_bytes=1 << 19), depth=0)

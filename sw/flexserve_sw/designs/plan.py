@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..llm import Checkpoint, QuantModel, check_length, quantise, read_checkpoint
-from ..machine import PAGE_BYTES
+from ..machine import PAGE_BYTES, WINDOW_GRANULE
 from ..monitor.layout import Layout
 from ..normal.pressure import RecallBy
 from ..npu import Caps
@@ -212,7 +212,7 @@ def _check_pressure(pressure: int, at: int, counts: _Counts, *, before: int, aft
 def _layout(argument: dict[str, Any], design: Design, platform: Platform, pages: int) -> Layout:
     """Memory map with a window, or a CMA area, that has room for the model beside the other program's memory."""
     dram_bytes = _number(argument, "dram_bytes", 1 << 20, 1 << 31)
-    capacity = _number(argument, "capacity", 16, 1 << 20)
+    capacity = _number(argument, "capacity", 2 * WINDOW_GRANULE, 1 << 20)
     share = platform.system.occupied_share.value
     needed = int(pages * _SLACK / (1 - share)) + _SEALED_PAGES + 32
     in_window = design.memory is not MemoryKind.CMA
@@ -236,8 +236,8 @@ def _layout(argument: dict[str, Any], design: Design, platform: Platform, pages:
 
 
 def _groups(pages: int) -> int:
-    """Rounded up to whole groups of 16."""
-    return -(-pages // 16) * 16
+    """Rounded up to whole granules of the window."""
+    return -(-pages // WINDOW_GRANULE) * WINDOW_GRANULE
 
 
 def _check_flash(argument: dict[str, Any], model: QuantModel) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..machine import BusFault, Initiator, Interrupt, Memory, Response, World, normal_world
+from ..machine import WINDOW_GRANULE, BusFault, Initiator, Interrupt, Memory, Response, World, normal_world
 from ..npu import Caps, NpuState
 from ..regs import FLEX_NORMAL, FLEX_SECURE, GATE_NORMAL, GATE_SECURE, NPU_NORMAL, NPU_SECURE, STORAGE, TZC, Block
 from .filter import Filter, Master
@@ -121,8 +121,10 @@ class FastMachine:
         flash: FlashTiming | None = None,
         seed: int = 1,
     ) -> None:
-        if pages < 16 or pages & (pages - 1):
-            raise ValueError(f"Table capacity must be a power of two of at least 16 pages, not {pages!r}")
+        if pages < 2 * WINDOW_GRANULE or pages & (pages - 1):
+            raise ValueError(
+                f"Table capacity must be a power of two of at least {2 * WINDOW_GRANULE} pages, not {pages!r}"
+            )
         if dram_bytes % 4096 or dram_bytes < pages * 4096:
             raise ValueError(f"Memory must be whole pages and hold the table's window, not {dram_bytes!r} bytes")
         self.kernel = Kernel()

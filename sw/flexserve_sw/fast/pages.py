@@ -7,7 +7,7 @@ from functools import partial
 
 import simpy
 
-from ..machine import PAGE_BYTES, World
+from ..machine import PAGE_BYTES, WINDOW_GRANULE, World
 from ..recall import Outcome, RecallTable, Timer
 from ..regs import (
     FLEX_NORMAL,
@@ -24,10 +24,8 @@ from .kernel import Hardware, Line, Routine
 from .memory import Dram
 from .registers import FULL, Frame, Interrupts, Register, Trigger, Value, View
 
-__all__ = ["FREED_DEPTH", "GRACE_MAX", "GRACE_MIN", "GROUP", "PageSide", "clamp"]
+__all__ = ["FREED_DEPTH", "GRACE_MAX", "GRACE_MIN", "PageSide", "clamp"]
 
-GROUP = 16
-"""Pages that the command engine checks, or changes, in one cycle."""
 FREED_DEPTH = 64
 """Entries of the freed-page queue."""
 GRACE_MIN, GRACE_MAX = 1_000, 10_000_000
@@ -198,12 +196,12 @@ class PageSide:
         return word | FlexmemSecure.CONTROL__READY.put(int(self._ready))
 
     def _configure(self, word: int) -> int:
-        """Bits of CONTROL can only be set. Enabling makes every page of the window SCRUBBING."""
+        """Bits of CONTROL can only be set. Enabling makes every page of a sound window SCRUBBING."""
         word |= self._control.value
-        if FlexmemSecure.CONTROL__ENABLE.get(word & ~self._control.value):
+        if FlexmemSecure.CONTROL__ENABLE.get(word & ~self._control.value) and self._sound():
             self.table = RecallTable(
                 self._base.value,
-                min(self._pages.value, self._capacity),
+                self._pages.value,
                 clamp(self._grace.value),
                 timers=TIMERS,
                 initial=RecallState.SCRUBBING,
@@ -213,6 +211,15 @@ class PageSide:
         if FlexmemSecure.CONTROL__LOCK.get(word):
             self.table.locked = True
         return word
+
+    def _sound(self) -> bool:
+        """Whether the window is one that the hardware takes over."""
+        base, pages = self._base.value, self._pages.value
+        return (
+            0 < pages <= self._capacity
+            and (base | pages) % WINDOW_GRANULE == 0
+            and (base + pages) * PAGE_BYTES <= 1 << 32
+        )
 
     def _ask(self, pages: int) -> None:
         self.table.owed = min(self.table.owed + pages, FULL)
@@ -248,7 +255,7 @@ class PageSide:
             if request is None:
                 self._expire()
                 continue
-            groups = -(-max(1, min(request.count, self.table.count)) // GROUP)
+            groups = -(-max(1, min(request.count, self.table.count)) // WINDOW_GRANULE)
             yield env.timeout(2 + groups)
             outcome = self._apply(request)
             if outcome.result is RecallResult.OK:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..machine import PAGE_BYTES
+from ..machine import PAGE_BYTES, WINDOW_GRANULE
 
 __all__ = ["Extent", "Layout", "extents_of", "pages_of"]
 
@@ -81,7 +81,7 @@ class Layout:
     dram_base, dram_bytes
         Memory, in bytes.
     window_pages
-        Size of the flexible window: a multiple of 16.
+        Size of the flexible window: a multiple of the granule of 64 pages.
     cma_pages
         Size of the CMA area.
     sealed_pages
@@ -100,11 +100,15 @@ class Layout:
 
     def __post_init__(self) -> None:
         pages = self.dram_bytes // PAGE_BYTES
-        if self.dram_base % (16 * PAGE_BYTES) or self.dram_bytes % (16 * PAGE_BYTES):
-            raise ValueError(f"Memory must be whole groups of 16 pages, not {(self.dram_base, self.dram_bytes)!r}")
-        if self.window_pages % 16 or not self.sealed_pages < self.window_pages:
+        granule = WINDOW_GRANULE * PAGE_BYTES
+        if self.dram_base % granule or self.dram_bytes % granule:
             raise ValueError(
-                f"The window must be a multiple of 16 pages with room past the seals, not {self.window_pages!r}"
+                f"Memory must be whole groups of {WINDOW_GRANULE} pages, not {(self.dram_base, self.dram_bytes)!r}"
+            )
+        if self.window_pages % WINDOW_GRANULE or not self.sealed_pages < self.window_pages:
+            raise ValueError(
+                f"The window must be a multiple of {WINDOW_GRANULE} pages with room past the seals,"
+                f" not {self.window_pages!r}"
             )
         if self.window_pages + self.cma_pages + 1 + self.bounces * self.bounce_pages + 16 > pages:
             raise ValueError(

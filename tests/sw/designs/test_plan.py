@@ -37,7 +37,7 @@ def test_a_plan_gives_every_design_a_memory_map_that_fits(design: str) -> None:
         ({"recall_by": "force"}, "not by 'force'"),
         ({"pressure": 5000}, "can't take 5000 pages back"),
         ({"pressure_at": 9}, "Option pressure_at"),
-        ({"capacity": 32}, "the filter's table has 32"),
+        ({"capacity": 64}, "from 128 to"),
         ({"dram_bytes": 1 << 20}, "choose a smaller model or more memory"),
         ({"flash_bytes": 1 << 16}, "does not fit flash"),
         ({"checkpoint": "/nowhere.bin"}, "nowhere"),

@@ -28,9 +28,9 @@ def test_parts_tile_memory_without_overlap() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window_pages": 250}, "multiple of 16 pages"),
+        ({"window_pages": 250}, "multiple of 64 pages"),
         ({"window_pages": 960}, "must fit 1024 pages"),
-        ({"dram_bytes": 4096 * 1000}, "whole groups of 16 pages"),
+        ({"dram_bytes": 4096 * 1000}, "whole groups of 64 pages"),
         ({"sealed_pages": 256}, "room past the seals"),
     ],
 )

@@ -16,7 +16,7 @@ SEED = 11
 
 def scattered(pages: int, order: np.random.Generator | None, first: int = 0x8_0000) -> Space:
     """A space whose pages lie in shuffled runs, or in a row."""
-    space = Space(Side(FastMachine(pages=16, dram_bytes=1 << 16), load_platform(), secure=True))
+    space = Space(Side(FastMachine(pages=128, dram_bytes=1 << 19), load_platform(), secure=True))
     frames = np.arange(first, first + 2 * pages)
     if order is not None:
         frames = np.concatenate(order.permutation(frames.reshape(-1, 2)))

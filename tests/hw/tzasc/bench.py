@@ -50,6 +50,7 @@ class Burst:
     world: World
     id: int = 0
     nsaid: int = 0
+    privileged: bool = False
     beats: int = 1
     size: int = 7
     kind: int = 1
@@ -262,6 +263,11 @@ class Bench:
             await self.poke(ctx, TZC.REGION[region].ID_ACCESS, 0xFFFFFFFF)
             assert base == top
         await self.poke(ctx, TZC.ACTION, action)
+        await self.open_window(ctx, lock=lock, wait=wait, grace=grace)
+        await self.poke(ctx, TZC.GATE_KEEPER, 1)
+
+    async def open_window(self, ctx, *, lock=True, wait=True, grace=200):
+        """The page side's part of the boot; leaves regions and gate alone."""
         await self.poke(ctx, FLEX_SECURE.WINDOW_BASE, WINDOW_PFN)
         await self.poke(ctx, FLEX_SECURE.WINDOW_PAGES, self.pages)
         await self.poke(ctx, FLEX_SECURE.GRACE, grace)
@@ -274,7 +280,6 @@ class Bench:
             await self.ready(ctx)
         if lock:
             await self.lock(ctx)
-        await self.poke(ctx, TZC.GATE_KEEPER, 1)
 
     async def lock(self, ctx):
         await self.poke(ctx, FLEX_SECURE.CONTROL, 1)

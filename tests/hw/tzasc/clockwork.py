@@ -17,7 +17,7 @@ def _address(burst):
         "len": burst.beats - 1,
         "size": burst.size,
         "burst": burst.kind,
-        "prot": {"privileged": 0, "nonsecure": int(burst.world is World.NORMAL), "instruction": 0},
+        "prot": {"privileged": int(burst.privileged), "nonsecure": int(burst.world is World.NORMAL), "instruction": 0},
         "user": burst.nsaid,
     }
 

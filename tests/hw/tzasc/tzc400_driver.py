@@ -141,7 +141,7 @@ class Tzc400Driver:
         number = next((n for n in range(self.filters) if status >> n & 1), None)
         if number is None:
             raise Tzc400Error("No filter has recorded a violation")
-        failure = await self._failure(number, status) if self._debug else None
+        failure = await self.failure(number, status) if self._debug else None
         await self._write(INT_CLEAR, 1 << number)
         return failure
 
@@ -185,7 +185,8 @@ class Tzc400Driver:
         while await self._open_gates() != target:
             pass
 
-    async def _failure(self, number: int, status: int) -> Failure:
+    async def failure(self, number: int, status: int) -> Failure:
+        """The violation that filter ``number`` holds, for the ``status`` read with it."""
         at = number * FAIL_STEP
         address = await self._read(at + FAIL_ADDRESS_LOW) | await self._read(at + FAIL_ADDRESS_HIGH) << 32
         control = await self._read(at + FAIL_CONTROL)

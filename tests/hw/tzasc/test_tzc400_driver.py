@@ -1,7 +1,7 @@
 """A TZC-400 driver, unmodified, on the filter: what it asks for is what every master gets, page side included.
 
-The flexible window is ready before the driver opens the gate: the one thing that its surroundings must see to. The bench
-judges every transaction by the golden view of what the driver wrote, and by the state of its page.
+The flexible window is ready before the driver opens the gate: the one thing that its surroundings must see to. The
+bench judges every transaction by the golden view of what the driver wrote, and by the state of its page.
 """
 
 import random
@@ -114,7 +114,7 @@ def test_firmware_boots_handles_a_violation_and_changes_the_rules(debug):
         assert ctx.get(bench.dut.irq_tzc)
         failure = await driver.handle_interrupt()
         expected = Failure(
-            address=RAM + 0x1080, write=True, nonsecure=True, privileged=True, id=6 | 1 << 24, overrun=True, overlap=False
+            address=first.address, write=True, nonsecure=True, privileged=True, id=1 << 24 | 6, overrun=True, overlap=False
         )
         assert failure == (expected if debug else None)
         assert not ctx.get(bench.dut.irq_tzc)

@@ -145,6 +145,21 @@ class Tzc400Driver:
         await self._write(INT_CLEAR, 1 << number)
         return failure
 
+    async def failure(self, number: int, status: int) -> Failure:
+        """The violation that filter ``number`` holds, for the ``status`` read with it."""
+        at = number * FAIL_STEP
+        address = await self._read(at + FAIL_ADDRESS_LOW) | await self._read(at + FAIL_ADDRESS_HIGH) << 32
+        control = await self._read(at + FAIL_CONTROL)
+        return Failure(
+            address=address,
+            write=bool(control >> 24 & 1),
+            nonsecure=bool(control >> 21 & 1),
+            privileged=bool(control >> 20 & 1),
+            id=await self._read(at + FAIL_ID),
+            overrun=bool(status >> 8 + number & 1),
+            overlap=bool(status >> 16 + number & 1),
+        )
+
     async def dump(self) -> dict[str, int]:
         """State that a crash report shows."""
         names = {"build": BUILD_CONFIG, "action": ACTION, "gates": GATE_KEEPER, "status": INT_STATUS}
@@ -184,18 +199,3 @@ class Tzc400Driver:
         await self._write(GATE_KEEPER, target)
         while await self._open_gates() != target:
             pass
-
-    async def failure(self, number: int, status: int) -> Failure:
-        """The violation that filter ``number`` holds, for the ``status`` read with it."""
-        at = number * FAIL_STEP
-        address = await self._read(at + FAIL_ADDRESS_LOW) | await self._read(at + FAIL_ADDRESS_HIGH) << 32
-        control = await self._read(at + FAIL_CONTROL)
-        return Failure(
-            address=address,
-            write=bool(control >> 24 & 1),
-            nonsecure=bool(control >> 21 & 1),
-            privileged=bool(control >> 20 & 1),
-            id=await self._read(at + FAIL_ID),
-            overrun=bool(status >> 8 + number & 1),
-            overlap=bool(status >> 16 + number & 1),
-        )

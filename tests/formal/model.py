@@ -34,8 +34,9 @@ write_smt2 -wires design.smt2
 _AIG = """
 chformal -remove
 opt_clean
-simplemap
 dffunmap
+techmap
+simplemap
 opt_clean
 setundef -undriven -anyseq
 aigmap

@@ -10,7 +10,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack wave verilog test test-fast formal lint format regs docs clean distclean
+.PHONY: help setup demo attack soak wave verilog test test-fast formal lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -35,6 +35,9 @@ demo: $(STAMP) ## run the embedded model in all four designs on the RTL; results
 attack: $(STAMP) ## run every attack, and each again with protection off, on the RTL; results in build/attack/
 	@mkdir -p $(BUILD)/attack
 	$(BIN)/flexserve attack --json $(BUILD)/attack/attack.json
+
+soak: $(STAMP) ## put the filter under ten million random transactions, checked by the golden model; goes on where it was
+	$(BIN)/flexserve soak --output $(BUILD)/soak
 
 wave: $(STAMP) ## record a waveform of a short run with a GTKWave layout in build/wave/
 	@mkdir -p $(BUILD)/wave

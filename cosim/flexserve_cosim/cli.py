@@ -109,6 +109,35 @@ def attack_command(
         raise typer.Exit(EXIT_CHECK)
 
 
+@app.command("soak")
+def soak_command(
+    transactions: Annotated[int, typer.Option(help="Transactions to check in all.")] = 10_000_000,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Build of the filter: default, small. Repeatable; default all, in turn.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first segment; the others count on from it.")] = 1,
+    segment: Annotated[int | None, typer.Option(help="Run the one segment with this seed.")] = None,
+    waves: Annotated[Path | None, typer.Option(help="Write a waveform of that segment (large).")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the state and the summary.")] = None,
+) -> None:
+    """Put the filter alone under long random traffic and management, and hold every step to the golden model.
+
+    An interrupted campaign goes on where it was. Ends with 1 if anything differs, or if something was never tried.
+    """
+    from .commands.soak import SoakOptions, soak
+
+    options = SoakOptions(
+        transactions=transactions,
+        variants=tuple(variant or ()),
+        seed=seed,
+        segment=segment,
+        waves=waves,
+        output=output,
+    )
+    if not soak(options, console()):
+        raise typer.Exit(EXIT_CHECK)
+
+
 @app.command("wave")
 def wave_command(
     output: Annotated[Path, typer.Option(help="Folder for the waveform and its GTKWave layout.")] = Path("build/wave"),

@@ -144,7 +144,8 @@ class RegisterFabric(wiring.Component):
     def _schedule(self, m, ports, request):
         """Choose an access into ``request``. Returns two signals: choosing now, and answering now."""
         m.submodules.arbiter = arbiter = RoundRobin(count=2 * len(ports))
-        choosing, answering = Signal(init=1), Signal()
+        choosing = Signal(init=1)
+        answering = Signal()
         ready = []
         for port, _ in ports:
             ready += [port.aw.valid & port.w.valid & ~port.b.valid, port.ar.valid & ~port.r.valid]

@@ -42,7 +42,7 @@ def _permitted(frame, nonsecure, nsaid, managers):
     return nonsecure & managers.bit_select(nsaid, 1) if frame.name in MANAGED else nonsecure
 
 
-@proof(reductions={}, fast=True, depth=4)
+@proof(reductions={})
 def fabric(h: Harness) -> None:
     """A request reaches the frame it addresses if that is open to its world and NSAID; others get DECERR and zeros."""
     frames = soc_frames()
@@ -61,6 +61,14 @@ def fabric(h: Harness) -> None:
     m.d.comb += taken.eq(Cat(accepts).any())
     asks, answers = h.past(taken), h.past(h.past(taken))
     busy = asks | answers
+    # What the fabric holds is the access that was taken last: this makes the claims inductive.
+    choosing, answering = h.inner("choosing"), h.inner("answering")
+    h.prove("lemma_phase", (choosing == ~busy) & (answering == answers) & ~(asks & answers), lemma=True)
+    request = h.inner("request")
+    held = Cat(number, addr, request[35], nonsecure, request[37], nsaid)
+    h.prove("lemma_request", request[: len(held)] == held, lemma=True)
+    h.prove("lemma_data", ~writes | (request[len(held) :] == Cat(data, strb)), lemma=True)
+    h.prove("lemma_direction", ~busy | (writes == ~number[0]), lemma=True)
     for n, (direction, port, _, answer, *_) in enumerate(channels):
         others = Cat(accept for k, accept in enumerate(accepts) if k != n)
         h.prove(f"channel_{n}_is_taken_alone", ~(accepts[n] & (others.any() | busy)), sec="SEC-08")
@@ -108,7 +116,7 @@ def _pair(h: Harness, make, secret) -> list:
     return pair
 
 
-@proof(reductions={"two masters": "those of the secure world share one port or stand in its place"}, fast=True, depth=3)
+@proof(reductions={"two masters": "those of the secure world share one port or stand in its place"})
 def fabric_hides_the_secure_world(h: Harness) -> None:
     """Two fabrics whose secure masters and secure frames differ in all but timing look alike to the normal master."""
     masters = {name: MASTERS[name] for name in ("normal", "secure")}
@@ -124,6 +132,18 @@ def fabric_hides_the_secure_world(h: Harness) -> None:
             for part in path:
                 theirs = getattr(theirs, part)
             h.prove(f"normal_{'_'.join(path)}_is_the_same", Value.cast(ours) == Value.cast(theirs), sec="SEC-08 SEC-01")
+    # Both are at the same access, and what it is they know alike if it is the normal master's: this makes it inductive.
+    requests = [h.inner("request", name) for name in ("left", "right")]
+    for name in ("choosing", "answering", "arbiter.last"):
+        h.prove(f"lemma_{name.replace('.', '_')}", h.inner(name, "left") == h.inner(name, "right"), lemma=True)
+    h.prove("lemma_number", requests[0][:2] == requests[1][:2], lemma=True)
+    own, sent = requests[0][1] == 0, slice(2, len(requests[0]) - 36)
+    h.prove("lemma_request", ~own | (requests[0][sent] == requests[1][sent]), lemma=True)
+    h.prove("lemma_world", ~own | h.inner("choosing", "left") | requests[0][35], lemma=True)
+    reached = [h.inner("reached", name) for name in ("left", "right")]
+    secure = sum(1 << n for n, frame in enumerate(soc_frames()) if frame.name in SECURE)
+    answered = own & h.inner("answering", "left")
+    h.prove("lemma_reached", ~answered | ((reached[0] == reached[1]) & ~(reached[0] & secure).any()), lemma=True)
     answers = [design.secure.r for design in (left, right)]
     h.cover("secrets_differ", answers[0].valid & (answers[0].payload.data != answers[1].payload.data))
 
@@ -157,7 +177,7 @@ BLOCKS = {
 }
 
 
-@proof(reductions={}, variants={name: {"name": name, "options": options} for name, options in BLOCKS.items()})
+@proof(reductions={}, depth=1, variants={name: {"name": name, "options": options} for name, options in BLOCKS.items()})
 def block(h: Harness, name: str, options: dict) -> None:
     """Each stored bit of a frame goes by the description of its register alone: strobes, locks, hidden frames."""
     dut = h.dut(RegisterBlock(name, **options))

@@ -24,6 +24,7 @@ def build(
     params: SocParams | None = None,
     *,
     driver: tuple[Path, ...] = (),
+    internals: tuple[str, ...] = (),
     waves: bool = False,
     progress: Progress | None = None,
 ) -> SimBuild:
@@ -38,6 +39,8 @@ def build(
         Of the SoC; an IP alone takes its part of them.
     driver
         C++ files with a main that drives the IP alone, in place of cocotb.
+    internals
+        Signals inside the IP that VPI is to see and set, by the end of their path: for tests that upset hardware.
     waves
         Make a build that can record waveforms; it is separate, and slower.
     progress
@@ -56,6 +59,7 @@ def build(
         top=description["top"],
         public=() if driver else ("clk", "rst", *widths),
         probes={name: widths[name] for name in description["probes"]} if soc else {},
+        internals=internals,
         harness=soc,
         driver=driver,
         dram_bytes=params.dram_bytes if soc else 0,

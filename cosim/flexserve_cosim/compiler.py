@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -63,9 +64,10 @@ class Design:
     """What is simulated.
 
     ``sources`` are Verilog files, ``top`` their top module and ``public`` the names in it that VPI can see: ports and
-    probes, nothing else. ``harness`` puts the phone testbench around it (then ``top`` is the SoC); without, the design
-    is a plain cocotb DUT, or, with ``driver``, a model that these C++ files drive from a main of their own.
-    ``dram_bytes`` and ``memory_id_width`` are the harness's.
+    probes, nothing else but ``internals``, which name signals inside by the end of their path (``window.stored``), for
+    tests that upset them. ``harness`` puts the phone testbench around it (then ``top`` is the SoC); without, the design
+    is a plain cocotb DUT, or, with ``driver``, a model that these C++ files (their headers among them) drive from a
+    main of their own. ``dram_bytes`` and ``memory_id_width`` are the harness's.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Design:
     top: str
     public: tuple[str, ...] = ()
     probes: Mapping[str, int] | None = None
+    internals: tuple[str, ...] = ()
     harness: bool = False
     driver: tuple[Path, ...] = ()
     dram_bytes: int = 0
@@ -162,10 +165,22 @@ def _public_file(design: Design, directory: Path) -> Path:
     module = "phone" if design.harness else design.top
     # Around the phone VPI only looks: what it could also write, Verilator would have to evaluate as if it had.
     access = "public_flat_rd" if design.harness else "public_flat_rw"
-    lines = ["`verilator_config", *(f'{access} -module "{module}" -var "{name}"' for name in names)]
+    shown = [*((module, name) for name in names), *(_internal(design, path) for path in design.internals)]
+    lines = ["`verilator_config", *(f'{access} -module "{scope}" -var "{name}"' for scope, name in shown)]
     path = directory / "public.vlt"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def _internal(design: Design, path: str) -> tuple[str, str]:
+    """Module and name of a signal inside the design; the generator may have put ``$`` and a number behind a scope."""
+    *scopes, name = path.split(".")
+    text = "".join(source.read_text() for source in design.sources)
+    modules = re.findall(r"(?m)^module \\?([^\s(]+)", text)
+    matching = [m for m in modules if [part.partition("$")[0] for part in m.split(".")][-len(scopes) :] == scopes]
+    if len(matching) != 1:
+        raise ValueError(f"A signal to show must lie in one module of {design.name}, not {path!r} in {matching!r}")
+    return matching[0], name
 
 
 def _key(design: Design, tools: Toolchain, wave: str | None) -> str:
@@ -175,6 +190,7 @@ def _key(design: Design, tools: Toolchain, wave: str | None) -> str:
         design.top,
         design.public,
         dict(design.probes or {}),
+        design.internals,
         design.harness,
         design.dram_bytes,
         design.memory_id_width,
@@ -215,7 +231,7 @@ def _verilate(design: Design, tools: Toolchain, wave: str | None, directory: Pat
         command += ["--top-module", "phone", f"-GMEM_ID_WIDTH={design.memory_id_width}", f"-I{directory}"]
         command += map(str, _harness_files(design, directory))
     else:
-        command += ["--top-module", design.top, *map(str, _mains(design))]
+        command += ["--top-module", design.top, *(str(file) for file in _mains(design) if file.suffix == ".cpp")]
     run_tool(command, cwd=directory, environment=tools.environment, what="Verilator")
 
 

@@ -23,7 +23,7 @@ from flexserve_sw.fast.memory import DramTiming, FlashTiming
 
 from .compiler import SimBuild
 
-__all__ = ["JobFailed", "SimulatorDied", "Stopped", "simulate", "simulator_environment"]
+__all__ = ["JobFailed", "SimulatorDied", "Stopped", "converse", "simulate", "simulator_environment"]
 
 Message = dict[str, Any]
 
@@ -122,33 +122,52 @@ def simulate(
     ``peak_rss_bytes``, ``seed`` and ``build``.
     Raises :class:`SimulatorDied`, :class:`JobFailed`, or the job's own :class:`UserError`.
     """
+    return converse(
+        build,
+        module="flexserve_cosim.bench",
+        order={
+            "function": function,
+            "argument": argument,
+            "dram": asdict(dram or DramTiming()),
+            "flash": asdict(flash or FlashTiming()),
+            "dram_bytes": build.dram_bytes,
+            "flash_bytes": flash_bytes,
+            "clock_hz": clock_hz,
+            "cycle_limit": cycle_limit,
+        },
+        on_message=on_message,
+        waves=waves,
+        seed=seed,
+        timeout=timeout,
+        stop=stop,
+    )
+
+
+def converse(
+    build: SimBuild,
+    *,
+    module: str,
+    order: Message,
+    on_message: Callable[[Message], None] | None = None,
+    waves: Path | None = None,
+    seed: int = 1,
+    timeout: float | None = None,
+    stop: threading.Event | None = None,
+) -> Message:
+    """Run ``module`` inside a simulator with ``order`` and return its result; see :func:`simulate` for the rest."""
     if waves is not None and build.waves is None:
         raise ValueError(f"Waveforms need a build that can record them, not {build.name!r}")
     if not 1 <= seed < 1 << 31:
         raise ValueError(f"Seed must be from 1 to 2**31 - 1, not {seed!r}")
     with tempfile.TemporaryDirectory(prefix="flexserve-") as name:
         directory = Path(name)
-        order = directory / "session.json"
-        order.write_text(
-            json.dumps(
-                {
-                    "function": function,
-                    "argument": argument,
-                    "dram": asdict(dram or DramTiming()),
-                    "flash": asdict(flash or FlashTiming()),
-                    "dram_bytes": build.dram_bytes,
-                    "flash_bytes": flash_bytes,
-                    "clock_hz": clock_hz,
-                    "seed": seed,
-                    "cycle_limit": cycle_limit,
-                }
-            )
-        )
+        session = directory / "session.json"
+        session.write_text(json.dumps({**order, "seed": seed}))
         command = [str(build.executable), f"+verilator+seed+{seed}", "+verilator+rand+reset+2"]
         if waves is not None:
             command += ["--trace-file", str(waves)]
-        environment = simulator_environment(build, module="flexserve_cosim.bench", seed=seed, directory=directory)
-        environment |= {"FLEXSERVE_SESSION": str(order), "COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
+        environment = simulator_environment(build, module=module, seed=seed, directory=directory)
+        environment |= {"FLEXSERVE_SESSION": str(session), "COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
         end = _run(command, environment, directory, on_message, timeout, stop)
     simulation = end["simulation"] | {"seed": seed, "build": build.key}
     return {**end["result"], "simulation": simulation}

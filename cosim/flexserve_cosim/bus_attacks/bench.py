@@ -1,0 +1,83 @@
+"""The cocotb side: mounts attacks on the filter, inside the simulator's process.
+
+A cocotb module: the simulator imports it. What it does is written in the file that ``FLEXSERVE_SESSION`` names; reports
+go out as JSON lines on the file descriptor in ``FLEXSERVE_MESSAGES``, as those of the phone do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any, cast
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.handle import HierarchyObject, LogicObject
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from flexserve_sw.attacker.case import reports, select
+
+from ..bench import Channel
+from .bus import FilterBus
+from .suite import BUS_ATTACKS
+
+LIMIT = 400_000
+"""Cycles that one attack may take."""
+
+
+async def _mount(bus: FilterBus, order: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Mount the attacks one after the other, each on a filter that it resets."""
+    control, done = bool(order["control"]), []
+    for case in select(BUS_ATTACKS, order["attack"]):
+        begin = bus.now
+        evidence = await case.campaign(bus, not control, int(order["seed"]))
+        for report in reports([case], evidence, control=control, cycles=bus.now - begin):
+            channel.send("message", bus.now, {"kind": "attack", **report})
+            done.append(report)
+    return {"attacks": done, "control": control}
+
+
+async def _run(dut: HierarchyObject, bus: FilterBus, order: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    task = bus.kernel.spawn(_mount(bus, order, channel), name="attacks")
+    edge, middle = RisingEdge(cast(LogicObject, dut.clk)), FallingEdge(cast(LogicObject, dut.clk))
+    limit = LIMIT * len(select(BUS_ATTACKS, order["attack"]))
+    while True:
+        bus.kernel.run()
+        lost = None if task.done() else bus.kernel.lost()
+        if lost is not None:
+            raise lost
+        if task.done():
+            result: dict[str, Any] = task.result
+            return result
+        if bus.now > limit:
+            raise RuntimeError(f"The attacks did not end within {limit} cycles; waiting: {bus.kernel.waiting()}")
+        bus.drive()
+        if bus.upsets:
+            await middle
+            while bus.upsets:
+                bus.upsets.pop(0)()
+        await edge
+        bus.sample()
+
+
+@cocotb.test()
+async def session(dut: HierarchyObject) -> None:
+    """Mount the attacks of this process and report the end, whatever it is."""
+    order = json.loads(Path(os.environ["FLEXSERVE_SESSION"]).read_text())
+    started = time.monotonic()
+    Clock(cast(LogicObject, dut.clk), 2, unit="ns").start()
+    with os.fdopen(int(os.environ["FLEXSERVE_MESSAGES"]), "w") as stream:
+        channel = Channel(stream)
+        bus = FilterBus(dut)
+        try:
+            result = await _run(dut, bus, order["argument"], channel)
+        except Exception as error:
+            body = {"kind": "job", "message": str(error), "traceback": traceback.format_exc()}
+            channel.send("error", bus.now, body)
+            return
+        wall = time.monotonic() - started
+        simulation = {"machine": "filter rtl", "cycles": bus.now, "seconds": wall, "khz": bus.now / wall / 1e3}
+        channel.send("result", bus.now, {"result": result, "simulation": simulation})

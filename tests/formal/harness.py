@@ -37,7 +37,7 @@ runs all; ``python -m tests.formal.runner [--limit seconds] [word...]`` those wh
 - ``variants`` are keyword arguments of the function by name of the variant: the same proof over several designs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,10 +164,10 @@ class Harness:
         self.m.d.sync += before.eq(value)
         return before
 
-    def drive(self, interface, prefix: str) -> None:
-        """Drive every input of ``interface``, as it is seen from outside, with a free value."""
+    def drive(self, interface, prefix: str, *, but: Sequence[str] = ()) -> None:
+        """Drive every input of ``interface``, as it is seen from outside, with a free value; none of the members ``but``."""
         for path, member, value in interface.signature.flatten(interface):
-            if member.flow == In:
+            if member.flow == In and path[0] not in but:
                 value = Value.cast(value)
                 self.m.d.comb += value.eq(self.free("_".join((prefix, *map(str, path))), len(value)))
 
@@ -176,6 +176,11 @@ class Harness:
         fragment = Fragment.get(design, None)
         self.m.submodules[name] = self._fragments[name] = fragment
         return design
+
+    @property
+    def designs(self) -> dict[str, Fragment]:
+        """What was added by :meth:`dut`, by name."""
+        return self._fragments
 
     def fragment(self, path: str, name: str = "dut") -> Fragment:
         """The submodule ``path`` ``a.b``, the design itself without a path."""

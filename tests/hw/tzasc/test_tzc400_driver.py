@@ -113,9 +113,8 @@ def test_firmware_boots_handles_a_violation_and_changes_the_rules(debug):
         assert sum(burst.allowed for burst in bursts) == 2 * 2 * 16 + 3
         assert ctx.get(bench.dut.irq_tzc)
         failure = await driver.handle_interrupt()
-        expected = Failure(
-            address=first.address, write=True, nonsecure=True, privileged=True, id=1 << 24 | 6, overrun=True, overlap=False
-        )
+        violation = {"address": first.address, "write": True, "nonsecure": True, "privileged": True, "id": 1 << 24 | 6}
+        expected = Failure(**violation, overrun=True, overlap=False)
         assert failure == (expected if debug else None)
         assert not ctx.get(bench.dut.irq_tzc)
 

@@ -69,6 +69,7 @@ regs: $(STAMP) ## write sw/flexserve_sw/regs.py anew from the SystemRDL sources
 docs: $(STAMP) ## renew the generated pages of docs/, write the HTML register reference and the C header to build/docs/
 	$(BIN)/python docs/testplan/render.py
 	$(BIN)/python docs/render_registers.py
+	$(BIN)/python -m docs.timing.render
 	$(BIN)/python -c "from pathlib import Path; from flexserve_hw.regs import reference; \
 		Path('$(BUILD)/docs').mkdir(parents=True, exist_ok=True); \
 		reference.write_html(Path('$(BUILD)/docs/registers')); \

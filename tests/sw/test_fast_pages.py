@@ -203,16 +203,17 @@ def test_recall_by_size_is_paid_by_released_pages_and_says_so() -> None:
 def test_full_freed_queue_holds_the_scrubber_back_and_loses_no_report() -> None:
     async def program(machine: FastMachine) -> None:
         found: list[int] = []
+        pages = 32
         for _ in range(3):
-            await lend(machine, WINDOW, PAGES)
-            await command(machine, C.RELEASE, WINDOW, PAGES, by=S)
-            await machine.delay(PAGES * 300)
+            await lend(machine, WINDOW, pages)
+            await command(machine, C.RELEASE, WINDOW, pages, by=S)
+            await machine.delay(pages * 300)
         assert await machine.read_register(FLEX_NORMAL.FREED_COUNT, by=N) == 64
-        assert await machine.read_register(FLEX_NORMAL.SCRUB_BACKLOG, by=N) == PAGES
-        while len(found) < 3 * PAGES:
+        assert await machine.read_register(FLEX_NORMAL.SCRUB_BACKLOG, by=N) == pages
+        while len(found) < 3 * pages:
             found += await free(machine)
             await machine.delay(600)
-        assert sorted(found) == sorted(3 * list(range(WINDOW, WINDOW + PAGES)))
+        assert sorted(found) == sorted(3 * list(range(WINDOW, WINDOW + pages)))
 
     run(program)
 

@@ -102,7 +102,9 @@ class Lookup(wiring.Component):
         ]
 
         # Everything that decides is held with the address: the table's read port holds its data until the next read.
-        taken, permitted, paged, known, overlap = Signal(), Signal(), Signal(), Signal(), Signal()
+        taken, permitted, paged, known, overlap = (
+            Signal(name=name) for name in ("taken", "permitted", "paged", "known", "overlap")
+        )
         broken = Signal()
         held, epoch = Signal.like(request), Signal()
         shift = group_shift(self._params)

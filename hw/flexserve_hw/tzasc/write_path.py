@@ -32,9 +32,10 @@ class WritePath(wiring.Component):
     can shift beats into another burst. Beats of a denied burst are swallowed, and the answer follows the last of
     them. Writes of one ID are answered in order, as reads are.
 
-    A scrub burst goes downstream when the write channel is idle or about to be, or, under load, after upstream bursts
-    of ``(scrub_share - 1) * scrub_beats`` beats. At most two scrub bursts are ahead of their data, so an upstream
-    burst waits for at most twice ``scrub_beats`` beats of them.
+    A scrub burst goes downstream when the write channel is idle or about to be, or, under load, when it is owed: for
+    every ``(scrub_share - 1) * scrub_beats`` beats of upstream bursts, denied ones too, one; and while one is owed no
+    upstream address goes ahead of it. So an upstream burst waits for at most twice ``scrub_beats`` beats, and those
+    that are owed for the one burst before it, which has up to 256 beats.
 
     Parameters
     ----------
@@ -99,12 +100,13 @@ class WritePath(wiring.Component):
         entry, head = Signal(route_layout), Signal(route_layout)
         verdict, request = lookup.verdict.payload, lookup.verdict.payload.request
 
+        overdue = Signal()
         ours = stream.Signature(self.up_aw.payload.shape()).create(path=("ours",))
         m.d.comb += [
             ours.payload.eq(request),
             ours.valid.eq(lookup.verdict.valid & verdict.allow & ~tally.full & ~tally.denied & route.w_rdy),
             self.allow.eq(ours.valid & ours.ready),
-            self.deny.eq(lookup.verdict.valid & ~verdict.allow & ~tally.full & route.w_rdy),
+            self.deny.eq(lookup.verdict.valid & ~verdict.allow & ~tally.full & route.w_rdy & ~overdue),
             lookup.verdict.ready.eq(self.allow | self.deny),
             tally.issue.eq(lookup.verdict.ready),
             tally.issue_id.eq(request.id),
@@ -119,29 +121,34 @@ class WritePath(wiring.Component):
             head.eq(route.r_data),
         ]
         describe(m, self, verdict)
-        scrub_done = self._addresses(m, ours, source)
+        scrub_done = self._addresses(m, ours, source, overdue)
         self._beats(m, route, head, source, scrub_done)
         self._answers(m, tally)
         return m
 
-    def _addresses(self, m, ours, source):
-        """Join upstream and scrub addresses; return the strobe to raise when a scrub burst has sent its beats."""
+    def _addresses(self, m, ours, source, overdue):
+        """Join upstream and scrub addresses; return the strobe to raise when a scrub burst has sent its beats.
+
+        Drives ``overdue``: a scrub burst is owed.
+        """
         params = self._params
         # An address counts as sent when it is offered, so that its beats never wait for its acceptance.
         m.submodules.aw_buffer = buffer = BypassBuffer(shape=self.down_aw.payload.shape())
         connect(m, buffer.o, flipped(self.down_aw))
         sent, scrub, idle = buffer.i, Signal(), Signal()
-        due = (params.scrub_share - 1) * params.scrub_beats
-        owed = Signal(range(due + 256))
+        due = max(1, (params.scrub_share - 1) * params.scrub_beats)
+        owed, paid = Signal(range(due + 256)), Signal(range(due + 256))
         ahead = Signal(range(_SCRUB_AHEAD + 1))
         scrub_done = Signal()
         ready = self.scrub_aw.valid & (ahead != _SCRUB_AHEAD)
         m.d.comb += [
             # Idle: no upstream address is ready to go, and at most one upstream burst has its beats still to come.
             idle.eq(~ours.valid & (source.level <= ahead + 1)),
-            scrub.eq(ready & (idle | (owed >= due))),
-            sent.valid.eq(source.w_rdy & (scrub | ours.valid)),
-            ours.ready.eq(source.w_rdy & sent.ready & ~scrub),
+            # Upstream waits even while no scrub burst may go: addresses far ahead of their data would dilute the share.
+            overdue.eq(self.scrub_aw.valid & (owed >= due)),
+            scrub.eq(ready & (idle | overdue)),
+            sent.valid.eq(source.w_rdy & (scrub | (ours.valid & ~overdue))),
+            ours.ready.eq(source.w_rdy & sent.ready & ~scrub & ~overdue),
             self.scrub_aw.ready.eq(source.w_rdy & sent.ready & scrub),
             source.w_en.eq(sent.valid & sent.ready),
             source.w_data.eq(scrub),
@@ -164,10 +171,10 @@ class WritePath(wiring.Component):
             ]
         granted = sent.valid & sent.ready
         m.d.sync += ahead.eq(ahead + (granted & scrub) - scrub_done)
-        with m.If(granted & scrub):
-            m.d.sync += owed.eq(0)
-        with m.Elif(granted & self.scrub_aw.valid & (owed < due)):
-            m.d.sync += owed.eq(owed + ours.payload.len + 1)
+        # Beats of denied bursts count: they keep the data of the allowed ones behind them, and so the scrub's, waiting.
+        m.d.comb += paid.eq(Mux(granted & scrub, Mux(overdue, owed - due, 0), owed))
+        upstream = ((granted & ~scrub) | self.deny) & self.scrub_aw.valid
+        m.d.sync += owed.eq(paid + Mux(upstream, ours.payload.len + 1, 0))
         return scrub_done
 
     def _beats(self, m, route, head, source, scrub_done):

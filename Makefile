@@ -10,7 +10,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack soak wave verilog test test-fast formal lint format regs docs clean distclean
+.PHONY: help setup demo attack soak bench-mem wave verilog test test-fast formal lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -38,6 +38,10 @@ attack: $(STAMP) ## run every attack, and each again with protection off, on the
 
 soak: $(STAMP) ## put the filter under ten million random transactions, checked by the golden model; goes on where it was
 	$(BIN)/flexserve soak --output $(BUILD)/soak
+
+bench-mem: $(STAMP) ## measure what the filter costs, each figure beside its limit; results in build/bench/mem.json
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench mem --json $(BUILD)/bench/mem.json
 
 wave: $(STAMP) ## record a waveform of a short run with a GTKWave layout in build/wave/
 	@mkdir -p $(BUILD)/wave
@@ -69,6 +73,7 @@ regs: $(STAMP) ## write sw/flexserve_sw/regs.py anew from the SystemRDL sources
 docs: $(STAMP) ## renew the generated pages of docs/, write the HTML register reference and the C header to build/docs/
 	$(BIN)/python docs/testplan/render.py
 	$(BIN)/python docs/render_registers.py
+	$(BIN)/python docs/render_attacks.py
 	$(BIN)/python -m docs.timing.render
 	$(BIN)/python -c "from pathlib import Path; from flexserve_hw.regs import reference; \
 		Path('$(BUILD)/docs').mkdir(parents=True, exist_ok=True); \

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docs import render_attacks
 from docs.render_registers import PAGE, render
 from flexserve_sw.monitor.smc import Call
 
@@ -18,6 +19,10 @@ OWN = ("flexserve_hw", "flexserve_sw", "flexserve_cosim")
 
 def test_register_reference_is_what_the_sources_say() -> None:
     assert PAGE.read_text() == render(), "run make docs"
+
+
+def test_list_of_attacks_is_what_the_catalogues_say() -> None:
+    assert render_attacks.PAGE.read_text() == render_attacks.render(), "run make docs"
 
 
 @pytest.mark.parametrize("name", NAMES)

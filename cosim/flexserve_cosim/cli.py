@@ -29,6 +29,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+bench_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app.add_typer(bench_app, name="bench", help="Measure what the hardware costs, each figure beside its limit.")
+
 
 @app.command("run")
 def run_command(
@@ -90,21 +93,27 @@ def run_command(
 @app.command("attack")
 def attack_command(
     attack: Annotated[
-        list[str] | None, typer.Option(help="Attack to mount; repeatable, default all. A wrong name lists them.")
+        list[str] | None, typer.Option(help="Attack to mount; repeatable, default all. --list shows them.")
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only attacks of one level: system (the phone) or bus (the filter's pins).")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Show the attacks instead of mounting them.")] = False,
     array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Write every verdict with its evidence.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page.")] = None,
 ) -> None:
-    """Attack the simulated phone, and mount a control of each attack, in which what should stop it is missing.
+    """Attack the simulated phone and its filter; mount a control of each attack, where what should stop it is missing.
 
     Ends with 1 if an attack got through, or if a control did not.
     """
     from .commands.attack import AttackOptions
     from .commands.attack import attack as mount
 
-    options = AttackOptions(attacks=tuple(attack or ()), array=array, seed=seed, json=json, report=report)
+    options = AttackOptions(
+        attacks=tuple(attack or ()), only=only, listing=listing, array=array, seed=seed, json=json, report=report
+    )
     if not mount(options, console()):
         raise typer.Exit(EXIT_CHECK)
 
@@ -135,6 +144,23 @@ def soak_command(
         output=output,
     )
     if not soak(options, console()):
+        raise typer.Exit(EXIT_CHECK)
+
+
+@bench_app.command("mem")
+def bench_memory_command(
+    pages: Annotated[int, typer.Option(help="Capacity of the page-state table.")] = 2048,
+    large: Annotated[bool, typer.Option(help="Lend and recall 256 MiB, too (minutes).")] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the traffic and of contents at power-up.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
+) -> None:
+    """Measure the Flex-Mem filter alone: latency, lost beats, stalls, commands, lending, recall, scrubbing.
+
+    Ends with 1 if a figure misses its limit.
+    """
+    from .commands.bench import MemoryOptions, bench_memory
+
+    if not bench_memory(MemoryOptions(pages=pages, large=large, seed=seed, json=json), console()):
         raise typer.Exit(EXIT_CHECK)
 
 

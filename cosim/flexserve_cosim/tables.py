@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import mean
 from typing import Any
 
@@ -10,7 +10,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["attack_table", "design_table", "phase_table", "recall_lines"]
+from flexserve_sw.attacker.case import Attack
+
+__all__ = ["attack_list", "attack_table", "design_table", "phase_table", "recall_lines", "tries"]
 
 
 def _yes(value: bool) -> Text:
@@ -72,16 +74,39 @@ def recall_lines(run: Mapping[str, Any]) -> str:
     return f"{sentence} With it a token takes {mean(steps):,.0f} cycles on average, without it {without:,.0f}."
 
 
+def tries(evidence: Mapping[str, Any]) -> str:
+    """How often an attack was tried, if it counts that."""
+    number = evidence.get("trials", evidence.get("attempts"))
+    return "" if number is None else f"{number:,}"
+
+
+def attack_list(cases: Iterable[Attack[Any]]) -> Table:
+    """Attacks with what each does."""
+    table = Table(title="Attacks", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("attack", "level", "aims at", "weakness", "control is"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what the attacker does", overflow="fold")
+    for case in cases:
+        table.add_row(case.name, case.level.value, case.aim, case.weakness.number, case.kind.value, case.story)
+    return table
+
+
 def attack_table(attacks: Mapping[str, Any]) -> Table:
     """Attacks, what came of each, and what came of its control, with the kind of the control."""
     table = Table(title="Attacks", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("attack", "aims at", "outcome", "control", "control is"):
+    for column in ("attack", "level", "aims at", "weakness"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("tries", justify="right")
+    for column in ("outcome", "control", "control is"):
         table.add_column(column)
     for attack in attacks["attacks"]:
         blocked, succeeded = attack["outcome"] == "blocked", attack["control"]["outcome"] == "succeeded"
         table.add_row(
             attack["name"],
+            attack["level"],
             attack["property"],
+            attack["weakness"].partition(" ")[0],
+            tries(attack["evidence"]),
             Text(attack["outcome"], style="green" if blocked else "bold red"),
             Text(attack["control"]["outcome"], style="green" if succeeded else "bold red"),
             attack["control_kind"],

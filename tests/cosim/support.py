@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from flexserve_cosim.build import build
+from flexserve_cosim.bus_attacks.session import bus_build
 from flexserve_cosim.regression import run_regression
 from flexserve_cosim.session import simulate
 from flexserve_hw.params import FlexMemParams, NpuParams, SocParams
@@ -35,8 +36,9 @@ def run(function: str, argument=None, **options):
 
 
 def regress(ip: str, module: str) -> int:
-    """Run a cocotb bench of this folder on one small IP."""
-    return run_regression(build(ip, SMALL), f"tests.cosim.{module}", seed=SEED, rerun=rerun())
+    """Run a cocotb bench of this folder on one small IP; the filter is the one that attacks are mounted on."""
+    simulator = bus_build() if ip == "filter" else build(ip, SMALL)
+    return run_regression(simulator, f"tests.cosim.{module}", seed=SEED, rerun=rerun())
 
 
 def children() -> set[int]:

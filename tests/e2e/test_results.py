@@ -76,7 +76,7 @@ def test_speed_is_cycles_over_wall_clock_time_of_the_phase() -> None:
 
 def test_attacks_are_paired_with_their_controls() -> None:
     blocked = {"name": "x", "property": "SEC-01", "outcome": "blocked", "evidence": {"leaked_bytes": 0}, "cycles": 5,
-               "control_kind": "unprotected"}  # fmt: skip
+               "control_kind": "unprotected", "level": "bus", "weakness": "CWE-208 Timing"}  # fmt: skip
     success = {**blocked, "outcome": "succeeded", "control": "open regions"}
     both = attack_summary([blocked], [success], about={"version": "0", "options": {"seed": 1}})
     assert both["all_blocked"] is True

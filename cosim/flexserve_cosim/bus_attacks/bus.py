@@ -101,6 +101,7 @@ class FilterBus:
         self._beats: deque[Burst] = deque()
         self._open: dict[bool, list[Burst]] = {_WRITE: [], _READ: []}
         self._orders: dict[bool, deque[_Order]] = {_WRITE: deque(), _READ: deque()}
+        self._busy = True, True
         self.stuck: dict[str, int] = {}
         self.upsets: list[Callable[[], None]] = []
         self.takes_answers = True
@@ -220,8 +221,10 @@ class FilterBus:
         if self._reset:
             self._reset -= 1
         else:
-            self._sample_bursts()
-            self._sample_registers()
+            if any(self._open.values()):
+                self._sample_bursts()
+            if any(self._orders.values()):
+                self._sample_registers()
             self.memory.sample(self.now)
         while self._wakes and self._wakes[0][0] <= self.now:
             heapq.heappop(self._wakes)[2].set()
@@ -239,8 +242,13 @@ class FilterBus:
             return
         for path, value in self.stuck.items():
             self._signals[path].value = value
-        self._drive_bursts()
-        self._drive_registers()
+        # Nothing to do is the most frequent case by far, and every cycle counts.
+        bursts, orders = any(self._open.values()), any(self._orders.values())
+        if bursts or self._busy[0]:
+            self._drive_bursts()
+        if orders or self._busy[1]:
+            self._drive_registers()
+        self._busy = bursts, orders
         self.memory.drive(self.now)
 
     def _sample_bursts(self) -> None:

@@ -17,6 +17,7 @@ from .bus import FilterBus
 from .case import attack
 from .scene import FIRST, PAGES, BusScene, Trials
 from .table import CODES, code_of, overwrite
+from .traffic import Burst
 
 NORMAL, SECURE = World.NORMAL, World.SECURE
 OKAY = 0
@@ -200,17 +201,20 @@ async def _written(bus: FilterBus, index: int, before: int) -> None:
 async def rival_commands(scene: BusScene) -> Evidence:
     """Both worlds give commands for one page that exclude each other, at every distance of a few cycles.
 
-    If both were told OK, each would take the page for its own. Both frames stand ready, so that one write starts each.
+    If both were told OK, each would take the page for its own. Both frames stand ready, so that one write starts each;
+    in a second round both wait together behind the drain of a grace period that has ended.
     """
     bus, seen = scene.bus, Trials()
-    for (state, normal, secure), (turn, gap) in product(_RIVALS, enumerate(range(-8, 9))):
-        index = turn % PAGES
+    gaps = [(gap, False) for gap in range(-8, 9)] + [(gap, True) for gap in (-8, 0, 8, 16)]
+    for (state, normal, secure), (turn, (gap, behind)) in product(_RIVALS, enumerate(gaps)):
+        index = turn % (PAGES - 1)
         if index == 0:
-            await scene.boot(lock=False, grace=2_000)
+            await scene.boot(lock=False, grace=300)
         page = FIRST + index
         for code in {S.DELEGATED: [C.DELEGATE], S.FLEX: [C.DELEGATE, C.ACCEPT]}.get(state, []):
             await scene.command(code, page)
         before = code_of(bus, index)
+        held = await _drain(scene, FIRST + PAGES - 1) if behind and not scene.control else None
         for frame, prot in ((FLEX_NORMAL, 2), (FLEX_SECURE, 0)):
             await bus.register(frame.CMD.FIRST, page, prot=prot)
             await bus.register(frame.CMD.COUNT, 1, prot=prot)
@@ -227,13 +231,33 @@ async def rival_commands(scene: BusScene) -> Evidence:
                 await bus.tick()
         for order in orders:
             await order.done.wait()
+        if held is not None:
+            waiting = [await bus.register(r.CMD.STATUS, None, prot=p) for r, p in ((FLEX_NORMAL, 2), (FLEX_SECURE, 0))]
+            seen.results["both waiting"] += all(answer.value & 1 for answer in waiting)
+            scene.release_memory()
+            await bus.done(held)
         results = [await scene.report(code) for code in (normal, secure)]
         seen.trials += 1
         seen.results[" ".join("none" if r is None else r.name for r in results)] += 1
         seen.breach(results.count(R.OK) != 1, f"{normal.name} and {secure.name}, {gap} cycles apart")
         if state is S.DELEGATED:
             await scene.take_back(page)
+        if held is not None:
+            await scene.take_back(FIRST + PAGES - 1)
     return Evidence(seen.breaches > 0, seen.seen())
+
+
+async def _drain(scene: BusScene, page: int) -> Burst:
+    """Let a page's grace period end with a read of it outstanding, so that the change can't drain; the read."""
+    await scene.lend(page)
+    if await scene.command(C.RECALL, page) is not R.OK:
+        raise RuntimeError("The page must be recalled")
+    scene.hold_reads(0, identity=3)
+    held = scene.bus.read(page * PAGE_BYTES, 4, SECURE, id=3)
+    await scene.bus.underway(held)
+    if not await scene.reaches(page, S.SCRUBBING, 600):
+        raise RuntimeError("The grace period must end")
+    return held
 
 
 async def _read_on(scene: BusScene, page: int, own: list[list[int]], ended: Latch) -> None:

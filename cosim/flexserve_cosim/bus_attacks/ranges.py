@@ -15,7 +15,8 @@ from flexserve_sw.regs import RecallState as S
 
 from .case import attack
 from .scene import FIRST, OUTSIDE, PAGES, BusScene, Trials, in_page
-from .table import CODES, code_of
+from .table import CODES, code_of, overwrite
+from .traffic import FIXED, INCR, WRAP
 
 NORMAL, SECURE = World.NORMAL, World.SECURE
 DEVICE = 3
@@ -56,9 +57,51 @@ async def range_edges(scene: BusScene) -> Evidence:
     return Evidence(seen.breaches > 0, seen.seen())
 
 
-_LENGTHS = (1, 2, 3, 4, 8, 16, 17)
-_LONG = (255, 256)
-"""Lengths that are tried with the narrowest and the widest beats alone."""
+@attack(
+    "overlapping-ranges",
+    "SEC-05",
+    weakness=Weakness.OVERLAP,
+    control="The table is broken: it has forgotten the pages that are lent.",
+    kind=ControlKind.BROKEN,
+)
+async def overlapping_ranges(scene: BusScene) -> Evidence:
+    """With every range of pages lent, the OS lends and cancels every other range that overlaps it in whole or in part.
+
+    A command whose range holds a single page that it may not touch must leave all of them as they are.
+    """
+    bus, seen = scene.bus, Trials()
+    await scene.boot()
+    spans = [(first, count) for first in range(PAGES) for count in range(1, PAGES - first + 1)]
+    for first, count in spans:
+        lent = set(range(first, first + count))
+        await scene.lend(FIRST + first, count)
+        for code, (start, length) in product((C.DELEGATE, C.CANCEL), spans):
+            named = set(range(start, start + length))
+            if scene.control:
+                for n in lent & named:
+                    overwrite(bus, n, 1 if code is C.DELEGATE else 2)
+                await bus.tick(2)
+            result = await scene.command(code, FIRST + start, length)
+            legal = code is C.DELEGATE and not lent & named
+            held = all(CODES.get(code_of(bus, n)) is S.FLEX for n in lent)
+            moved = {n for n in set(range(PAGES)) - lent if CODES.get(code_of(bus, n)) is not S.NORMAL}
+            seen.trials += 1
+            seen.results[f"{code.name} {result.name}"] += 1
+            what = f"{code.name} of {start}+{length} with {first}+{count} lent"
+            seen.breach((result is R.OK) != legal or not held or moved != (named if legal else set()), what)
+            if legal and result is R.OK:
+                await scene.command(C.CANCEL, FIRST + start, length)
+            if scene.control:
+                for n in range(PAGES):
+                    overwrite(bus, n, 4 if n in lent else 1)
+                await bus.tick(2)
+        await scene.take_back(FIRST + first, count)
+    return Evidence(seen.breaches > 0, seen.seen())
+
+
+_LENGTHS = (1, 2, 3, 4, 16, 17)
+_LONG = ((INCR, 0, 256), (INCR, 4, 255), (INCR, 4, 256), (FIXED, 4, 256), (WRAP, 4, 256), (INCR, 7, 1))
+"""Shapes that are tried at the edge alone."""
 _AT_ONCE = 16
 KINDS = ("FIXED", "INCR", "WRAP", "reserved")
 _UNCHECKED = "The check of a burst's shape is broken: what the regions permit is permitted in any shape."
@@ -67,10 +110,12 @@ _UNCHECKED = "The check of a burst's shape is broken: what the regions permit is
 def _shapes() -> list[tuple[int, int, int, int]]:
     """Kind, size, beats and bytes before the edge, of bursts that begin before a page's end: legal and illegal ones."""
     found = []
-    for kind, size, beats in [*product(range(4), range(8), _LENGTHS), *product(range(4), (0, 4), _LONG)]:
+    for kind, size, beats in [*product(range(4), range(6), _LENGTHS), *_LONG]:
         step = 1 << size
         reach = step * beats
-        befores = {1, step - 1, step, step + 1, reach - 1, reach, reach + 1, reach - step, reach + step, 16 * step}
+        befores = {reach - step, reach, reach + step}
+        if (kind, size, beats) not in _LONG:
+            befores |= {1, step - 1, step, step + 1, reach - 1, reach + 1}
         found += [(kind, size, beats, before) for before in befores if 0 < before <= PAGE_BYTES]
     return found
 

@@ -105,7 +105,7 @@ async def reset_in_scrub(scene: BusScene) -> Evidence:
     return Evidence(seen.breaches > 0, seen.seen())
 
 
-_UNSOUND = ((FIRST, 0), (FIRST, 64), (FIRST + 1, 4), (FIRST, 6), (0xFFFFC, 8), (0x100000, 4), (0xFFFF_FFFC, 4))
+_UNSOUND = ((FIRST, 0), (FIRST, 128), (FIRST + 1, 4), (FIRST, 6), (0xFFFFC, 8), (0x100000, 4), (0xFFFF_FFFC, 4))
 """Windows that are empty, larger than the table, unaligned, or past the end of the address space."""
 
 

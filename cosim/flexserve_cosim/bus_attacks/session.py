@@ -14,7 +14,7 @@ from ..session import converse
 
 __all__ = ["INTERNALS", "PARAMS", "bus_build", "simulate_bus"]
 
-PARAMS = SocParams(flex=FlexMemParams(pages=32, group=4, grace_min=50, grace_max=5_000))
+PARAMS = SocParams(flex=FlexMemParams(pages=64, group=4, grace_min=50, grace_max=5_000))
 """A filter with a small window, so that resets are cheap; buses and depths are the product's."""
 
 INTERNALS = (

@@ -50,7 +50,7 @@ class Channel:
     @property
     def passed(self) -> bool:
         """Whether a transfer took place in the cycle that ends."""
-        return bool(self.driven) and self.other
+        return self.driven == 1 and self._look() == "1"
 
     def drive(self, value: bool) -> None:
         """Set this side's handshake wire for the next cycle."""

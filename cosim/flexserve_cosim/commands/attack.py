@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from flexserve_sw.attacker.case import select
+from flexserve_sw.attacker.case import Attack, Level, select
 from flexserve_sw.attacker.suite import ATTACKS
 from flexserve_sw.errors import UserError
 
 from ..build import build
+from ..bus_attacks.session import bus_build, simulate_bus
+from ..bus_attacks.suite import BUS_ATTACKS
 from ..outputs import pending
 from ..report.attacks import attacks_page
 from ..results import attack_summary
-from ..sessions import Job, run_jobs
-from ..tables import attack_table
+from ..sessions import Job, Simulate, run_jobs
+from ..tables import attack_list, attack_table
 from ..toolchain import find_toolchain
-from ..views import view
+from ..views import View, view
 from .common import on_rtl, soc_params
 
-__all__ = ["AttackOptions", "attack"]
+__all__ = ["ALL_ATTACKS", "AttackOptions", "attack"]
 
 JOB = "flexserve_sw.attacker.job:attack"
+BUS_JOB = "bus"
 CONTROLS = {False: "attacks", True: "controls"}
-"""Names of the two sessions, by whether the protection is off."""
+"""What a session mounts, by whether the protection is off."""
+
+ALL_ATTACKS: dict[str, Attack[Any]] = {**ATTACKS, **BUS_ATTACKS}
+"""Every attack of every level by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,8 @@ class AttackOptions:
     """The command line of ``flexserve attack``; see its help."""
 
     attacks: tuple[str, ...]
+    only: str | None
+    listing: bool
     array: int
     seed: int
     json: Path | None
@@ -44,35 +53,45 @@ class AttackOptions:
 
 def attack(options: AttackOptions, console: Console) -> bool:
     """Mount the attacks; return whether every one was blocked and every control succeeded."""
-    names = list(options.attacks) or None
-    count = len(select(ATTACKS, names))
+    cases = _chosen(options)
+    if options.listing:
+        console.print(attack_list(cases))
+        return True
     if not 1 <= options.seed < 1 << 31:
         raise UserError(f"The seed must be from 1 to {(1 << 31) - 1}, not {options.seed}.")
     params = soc_params(options.array)
     find_toolchain()
+    names = {level: [case.name for case in cases if case.level is level] for level in Level}
+    jobs = [
+        Job(
+            name=f"{level.value} {session}",
+            function=JOB if level is Level.SYSTEM else BUS_JOB,
+            argument={"attack": chosen, "control": control, "seed": options.seed},
+        )
+        for level, chosen in names.items()
+        for control, session in CONTROLS.items()
+        if chosen
+    ]
     with pending(options.json, options.report) as (json, report):
-        done = dict.fromkeys(CONTROLS.values(), 0)
+        done = dict.fromkeys((job.name for job in jobs), 0)
+        total = {job.name: len(job.argument["attack"]) for job in jobs}
         with view(console) as watcher:
-            jobs = [
-                Job(name=session, function=JOB, argument={"attack": names, "control": control, "seed": options.seed})
-                for control, session in CONTROLS.items()
-            ]
 
             def on_message(job: str, message: Mapping[str, Any]) -> None:
                 if message.get("kind") == "attack":
                     done[job] += 1
                     what = f"{message['name']}: {message['outcome']}"
-                    watcher.step(job, done[job], count, what, message["cycle"])
+                    watcher.step(job, done[job], total[job], what, message["cycle"])
 
-            rtl = on_rtl(build("soc", params, progress=watcher.note), None, seed=options.seed)
-            results = run_jobs(jobs, rtl, on_message)
+            simulate = _simulate(array=options.array, seed=options.seed, names=names, watcher=watcher)
+            results = run_jobs(jobs, simulate, on_message)
         summary = attack_summary(
-            results[CONTROLS[False]]["attacks"],
-            results[CONTROLS[True]]["attacks"],
+            _reports(results, control=False),
+            _reports(results, control=True),
             about={
                 "version": importlib.metadata.version("flexserve"),
                 "machine": "rtl",
-                "options": {"array": options.array, "seed": options.seed},
+                "options": {"array": params.npu.n, "seed": options.seed},
                 "sim_cycles": sum(result["simulation"]["cycles"] for result in results.values()),
             },
         )
@@ -84,10 +103,50 @@ def attack(options: AttackOptions, console: Console) -> bool:
     blocked = sum(a["outcome"] == "blocked" for a in summary["attacks"])
     succeeded = sum(a["control"]["outcome"] == "succeeded" for a in summary["attacks"])
     console.print(
-        f"{blocked} of {count} attacks blocked; {succeeded} of {count} controls succeeded.",
+        f"{blocked} of {len(cases)} attacks blocked; {succeeded} of {len(cases)} controls succeeded.",
         highlight=False,
     )
     for path in (options.json, options.report):
         if path is not None:
             console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
     return bool(summary["all_blocked"] and summary["all_controls_succeeded"])
+
+
+def _chosen(options: AttackOptions) -> list[Attack[Any]]:
+    """The attacks that the command line names, or all, of one level or of both."""
+    levels = [level.value for level in Level]
+    if options.only is not None and options.only not in levels:
+        raise UserError(f"Attacks are mounted at the level {' or '.join(levels)}, not {options.only!r}.")
+    cases = select(ALL_ATTACKS, list(options.attacks) or None)
+    cases = [case for case in cases if options.only is None or case.level.value == options.only]
+    if not cases:
+        raise UserError(f"None of these attacks is mounted at the level {options.only}; leave --only out.")
+    return cases
+
+
+def _simulate(*, array: int, seed: int, names: Mapping[Level, list[str]], watcher: View) -> Simulate:
+    """A way to run the sessions of both levels; only simulators that are needed are built."""
+    on_soc: Simulate | None = None
+    if names[Level.SYSTEM]:
+        on_soc = on_rtl(build("soc", soc_params(array), progress=watcher.note), None, seed=seed)
+    filter_alone = bus_build(watcher.note) if names[Level.BUS] else None
+
+    def run(job: Job, emit: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> dict[str, Any]:
+        if job.function != BUS_JOB and on_soc is not None:
+            return on_soc(job, emit, stop)
+        if filter_alone is None:
+            raise ValueError(f"A job must have a simulator, not {job!r}")
+        return simulate_bus(
+            filter_alone,
+            job.argument["attack"],
+            control=job.argument["control"],
+            seed=job.argument["seed"],
+            on_message=emit,
+            stop=stop,
+        )
+
+    return run
+
+
+def _reports(results: Mapping[str, Mapping[str, Any]], *, control: bool) -> list[Mapping[str, Any]]:
+    return [report for result in results.values() if result["control"] is control for report in result["attacks"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,20 +11,28 @@ from .page import attack_table, page, section
 __all__ = ["attacks_page", "evidence_text"]
 
 
+_SHOWN = ("breaches", "leaked_bytes", "changed_bytes", "leaked_beats", "changed_beats")
+"""Counts that say something when they are zero."""
+
+
 def attacks_page(summary: Mapping[str, Any]) -> str:
     """HTML of what ``flexserve attack --json`` writes."""
     attacks = summary["attacks"]
     blocked = sum(attack["outcome"] == "blocked" for attack in attacks)
     succeeded = sum(attack["control"]["outcome"] == "succeeded" for attack in attacks)
+    tries = sum(attack["evidence"].get("trials", attack["evidence"].get("attempts", 0)) for attack in attacks)
+    by_level = Counter(attack["level"] for attack in attacks)
+    levels = ", ".join(f"{count} on the {level}" for level, count in by_level.items())
     properties = sorted({attack["property"] for attack in attacks})
     shown = [{**attack, "seen": evidence_text(attack["evidence"])} for attack in attacks]
     return page(
         title="FlexServe under attack",
-        subtitle="A compromised kernel and a hostile device against the simulated phone, cycle by cycle from RTL",
+        subtitle="A compromised kernel, hostile devices and a hostile bus, cycle by cycle against the RTL",
         answer=None,
         cards=[
-            (f"{blocked} of {len(attacks)}", "Attacks blocked", "with protection on"),
+            (f"{blocked} of {len(attacks)}", "Attacks blocked", levels),
             (f"{succeeded} of {len(attacks)}", "Controls succeeded", "where what should stop the attack is missing"),
+            (f"{tries:,}", "Single tries", "counted by attacks that sweep"),
             (str(len(properties)), "Properties aimed at", ", ".join(properties)),
         ],
         sections=[
@@ -49,7 +58,7 @@ def evidence_text(evidence: Mapping[str, Any]) -> str:
             case str():
                 parts.append(f"{label}: {value}")
             case int():
-                parts += [f"{value:,} {label}"] if value or name in ("leaked_bytes", "changed_bytes") else []
+                parts += [f"{value:,} {label}"] if value or name in _SHOWN else []
             case Mapping():
                 parts += [f"{label}: {', '.join(f'{k} {v}' for k, v in value.items())}"] if value else []
             case _:

@@ -79,11 +79,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str | tuple[str, str]]], 
 
 
 def attack_table(attacks: Iterable[Mapping[str, Any]]) -> str:
-    """Attacks with the property each aims at, what came of it, and of its control, and the kind of that."""
+    """Attacks with property aimed at and weakness looked for, what came of each and of its control, and that's kind."""
     rows = [
         (
             str(attack["name"]),
+            str(attack["level"]),
             str(attack["property"]),
+            str(attack["weakness"]),
             (str(attack["outcome"]), "good" if attack["outcome"] == "blocked" else "bad"),
             (str(attack["control"]["outcome"]), "good" if attack["control"]["outcome"] == "succeeded" else "bad"),
             str(attack["control_kind"]),
@@ -91,7 +93,8 @@ def attack_table(attacks: Iterable[Mapping[str, Any]]) -> str:
         )
         for attack in attacks
     ]
-    return table(["Attack", "Aims at", "Outcome", "Control", "Control is", "What the attacker saw"], rows)
+    head = ["Attack", "Level", "Aims at", "Weakness", "Outcome", "Control", "Control is", "What the attacker saw"]
+    return table(head, rows)
 
 
 def _card(figure: str, what: str, below: str) -> str:

@@ -55,7 +55,8 @@ class Census(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         lent_after = (self.target == RecallState.FLEX) | (self.target == RecallState.RECALLING)
-        written, unlent = Signal(range(self._group + 1)), Signal(range(self._group + 1))
+        written = Signal(range(self._group + 1))
+        unlent = Signal(range(self._group + 1))
         m.d.comb += [
             written.eq(popcount(m, self.written, name="written")),
             unlent.eq(popcount(m, self.written & self.lent_before, name="unlent")),

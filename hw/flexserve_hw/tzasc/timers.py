@@ -86,7 +86,9 @@ class RecallTimers(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         params = self._params
-        slot, due, chosen = Signal(range(params.timers)), Signal(range(params.timers)), Signal(range(params.timers))
+        slot = Signal(range(params.timers))
+        due = Signal(range(params.timers))
+        chosen = Signal(range(params.timers))
         vacant, overlaps = 0, 0
         for n in reversed(range(params.timers)):
             with m.If(~self.running[n]):

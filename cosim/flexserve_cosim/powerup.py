@@ -11,7 +11,7 @@ import re
 __all__ = ["unknown_at_power_up"]
 
 _NAME = r"(?:\\\S+ |[A-Za-z_][\w$]*)"
-_DUMMY = re.compile(r"^ *reg (\\\$auto\$verilog_backend\S+ ) = 0;\n", re.MULTILINE)
+_DUMMY = re.compile(r"^ *(?:reg|initial) (\\\$auto\$verilog_backend\S+ )(?: *<?= 0)?;\n", re.MULTILINE)
 _DUMMY_USE = re.compile(r"^ *if \(\\\$auto\$verilog_backend\S+ \) begin end\n", re.MULTILINE)
 _ZERO_MEMORY = re.compile(rf"^ *initial begin\n(?: *{_NAME}\[\d+\] = \d+'[bdh]0+;\n)+ *end\n", re.MULTILINE)
 _CLOCKED = re.compile(rf"^ *({_NAME})(?:\[[^\]]*\])? *<= ", re.MULTILINE)

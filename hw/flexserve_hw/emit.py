@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ WAIVERS = Path(__file__).with_name("lint.vlt")
 """Verilator configuration with the lint waivers of the emitted Verilog, each with its reason."""
 
 _PROBE_PREFIX = "probe_"
+
+_STARTER = re.compile(r"(?m)^( *)reg (\\\$auto\$verilog_backend\S+ ) = 0;\n")
+"""What the generator starts combinational processes with: a register that gets its value at time zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +143,9 @@ def _verilog(flat: FlatTop, top: str) -> str:
         name: (signal, PortDirection.Input if flow is In else PortDirection.Output)
         for name, (signal, flow) in flat.signals.items()
     }
-    return verilog.convert(Fragment.get(flat, None), name=top, ports=ports, emit_src=False, strip_internal_attrs=True)
+    text = verilog.convert(Fragment.get(flat, None), name=top, ports=ports, emit_src=False, strip_internal_attrs=True)
+    # An initial value of a declaration may come before the processes wait for it, and Icarus would leave them unknown.
+    return _STARTER.sub(r"\1reg \2;\n\1initial \2 <= 0;\n", text)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -16,7 +16,8 @@ from flexserve_sw.errors import UserError
 
 VERILOG = r"""
 module x(clk, q);
-  reg \$auto$verilog_backend.cc:2355:dump_module$1  = 0;
+  reg \$auto$verilog_backend.cc:2355:dump_module$1 ;
+  initial \$auto$verilog_backend.cc:2355:dump_module$1  <= 0;
   input clk;
   output [7:0] q;
   reg [7:0] q = 8'h00;

@@ -5,11 +5,29 @@ from pathlib import Path
 
 import pytest
 
+from flexserve_cosim.bus_attacks.suite import BUS_ATTACKS
 from tests.e2e.command import flexserve
 
 pytestmark = [pytest.mark.rtl, pytest.mark.xdist_group("e2e")]
 
 NAMES = ["cpu-read", "aba"]
+
+
+def test_attacks_are_listed_without_mounting_any() -> None:
+    done = flexserve("attack", "--list", "--only", "bus", timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in BUS_ATTACKS)
+    assert "cpu-read" not in done.stdout
+
+
+def test_attacks_on_the_bus_alone_need_no_phone(tmp_path: Path) -> None:
+    file = tmp_path / "attack.json"
+    done = flexserve("attack", "--only", "bus", "--attack", "table-upset", "--json", file, timeout=580)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 attacks blocked; 1 of 1 controls succeeded." in done.stdout
+    (report,) = json.loads(file.read_text())["attacks"]
+    assert (report["level"], report["weakness"]) == ("bus", "CWE-1261 Improper Handling of Single Event Upsets")
+    assert report["evidence"]["trials"] == 48
 
 
 def test_verdicts_are_written_with_their_controls_and_a_page_shows_them(tmp_path: Path) -> None:

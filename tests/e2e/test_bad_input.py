@@ -155,6 +155,21 @@ def test_unknown_attack_lists_the_known_ones(
     assert "cpu-read" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--only", "moon"), "system or bus, not 'moon'"),
+        (("--only", "bus", "--attack", "cpu-read"), "None of these attacks is mounted at the level bus"),
+    ],
+)
+def test_level_without_attacks_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], complaint: str
+) -> None:
+    done = in_process(capsys, monkeypatch, "attack", *options)
+    assert is_one_sentence(done), done
+    assert complaint in done.stderr
+
+
 def test_unknown_ip_lists_the_known_ones(tmp_path: Path) -> None:
     done = flexserve("verilog", "--ip", "toaster", "--output", tmp_path / "v")
     assert is_one_sentence(done), done

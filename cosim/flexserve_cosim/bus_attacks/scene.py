@@ -67,7 +67,7 @@ class Trials:
             "leaked_beats": self.leaked_beats,
             "changed_beats": self.changed_beats,
             "results": dict(self.results),
-            "first_breaches": self.named,
+            **({"first_breaches": self.named} if self.named else {}),
             **more,
         }
 

@@ -9,7 +9,7 @@ from typing import Any
 from flexserve_sw.attacker.case import ControlKind, Evidence
 from flexserve_sw.attacker.weakness import Weakness
 from flexserve_sw.machine import PAGE_BYTES, World
-from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE
+from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC
 from flexserve_sw.regs import RecallCommand as C
 from flexserve_sw.regs import RecallState as S
 
@@ -183,4 +183,49 @@ async def upset_under_way(scene: BusScene) -> Evidence:
             await bus.tick(2)
         bus.memory.answers = lambda access: True
         await scene.take_back(page)
+    return Evidence(seen.breaches > 0, seen.seen())
+
+
+_REGION_BITS = {"BASE_LOW": range(12, 32), "TOP_LOW": range(12, 32), "ATTRIBUTES": (0, 30, 31), "ID_ACCESS": range(32)}
+"""Bits of a region that are stored and count."""
+
+
+@attack(
+    "region-upset",
+    "SEC-11",
+    weakness=Weakness.UPSET,
+    control="The service keeps its secret outside the window, in memory that a region alone protects.",
+    kind=ControlKind.MISCONFIGURED,
+)
+async def region_upset(scene: BusScene) -> Evidence:
+    """Every bit of every region, of the manager mask and of the grace period is flipped, one at a time.
+
+    These are plain registers, as in a TZC-400, so a region may open; a lent page must stay closed behind any region.
+    The flip is made by a write of the register, which leaves the same behind.
+    """
+    bus, seen = scene.bus, Trials()
+    await scene.boot(lock=False, grace=5_000)
+    await scene.lend(FIRST)
+    page = OUTSIDE if scene.control else FIRST
+    await scene.store(page * PAGE_BYTES, scene.secret(4), SECURE, id=2)
+    one, two = TZC.REGION[1], TZC.REGION[2]
+    for region, first, last, access in ((one, OUTSIDE, OUTSIDE, 0), (two, FIRST, FIRST + PAGES - 1, 0xFFFF_FFFF)):
+        await scene.secure(region.BASE_LOW, first * PAGE_BYTES)
+        await scene.secure(region.TOP_LOW, last * PAGE_BYTES)
+        await scene.secure(region.ID_ACCESS, access)
+        await scene.secure(region.ATTRIBUTES, 3 << 30 | 1)
+    targets = [(getattr(r, name), bit) for r in TZC.REGION for name, bits in _REGION_BITS.items() for bit in bits]
+    targets += [(FLEX_SECURE.MANAGERS, bit) for bit in range(16)] + [(FLEX_SECURE.GRACE, bit) for bit in range(32)]
+    for register, bit in targets:
+        good = await scene.word(register)
+        await scene.secure(register, good ^ 1 << bit)
+        before = scene.contents(page * PAGE_BYTES, 4)
+        probe = bus.read(page * PAGE_BYTES, 4, NORMAL, id=4, nsaid=DEVICE)
+        blow = bus.write(page * PAGE_BYTES, before, NORMAL, id=5, nsaid=DEVICE)
+        await bus.done(probe, blow)
+        await scene.secure(register, good)
+        leaked = scene.leaked(probe.got)
+        seen.trials += 1
+        seen.leaked_beats += leaked
+        seen.breach(leaked > 0 or blow.responses == [0], f"register {register & 0xFFFF:#x}, bit {bit}")
     return Evidence(seen.breaches > 0, seen.seen())

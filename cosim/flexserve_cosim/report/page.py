@@ -38,6 +38,7 @@ th { text-align:left; font-weight:600; color:var(--muted); font-size:12.5px; ver
 th,td { padding:7px 10px; border-bottom:1px solid var(--line) }
 tr:last-child td { border-bottom:0 }
 td:first-child, td:nth-child(2) { white-space:nowrap }
+td.name { white-space:nowrap }
 td.n, th.n { text-align:right; white-space:nowrap }
 td.good { color:var(--good); font-weight:600 } td.bad { color:var(--bad); font-weight:600 }
 footer { margin-top:20px; color:var(--muted); font-size:13px }
@@ -72,7 +73,10 @@ def section(title: str, text: str, *content: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str | tuple[str, str]]], *, numbers: Sequence[int] = ()) -> str:
-    """A table. A cell is text, or text and class (``good`` or ``bad``); columns in ``numbers`` are set to the right."""
+    """A table. A cell is text, or text and class: ``good``, ``bad``, or ``name`` for what stays in one line.
+
+    Columns in ``numbers`` are set to the right.
+    """
     titles = "".join(f"<th{_classes(i in numbers)}>{escape(text)}</th>" for i, text in enumerate(head))
     body = "".join("<tr>" + "".join(_cell(cell, i in numbers) for i, cell in enumerate(row)) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -84,8 +88,8 @@ def attack_table(attacks: Iterable[Mapping[str, Any]]) -> str:
         (
             str(attack["name"]),
             str(attack["level"]),
-            str(attack["property"]),
-            str(attack["weakness"]),
+            (str(attack["property"]), "name"),
+            (str(attack["weakness"]).partition(" ")[0], "name"),
             (str(attack["outcome"]), "good" if attack["outcome"] == "blocked" else "bad"),
             (str(attack["control"]["outcome"]), "good" if attack["control"]["outcome"] == "succeeded" else "bad"),
             str(attack["control_kind"]),

@@ -37,7 +37,8 @@ class TB:
         for name in PLAIN_INPUTS:
             if hasattr(dut, name):
                 getattr(dut, name).value = 0
-        cocotb.start_soon(Clock(dut.clk, 2, unit="ns").start())
+        # Low first: at the first edge every input has a value.
+        cocotb.start_soon(Clock(dut.clk, 2, unit="ns").start(start_high=False))
         dut.s_axil_awuser.value = 0
         dut.s_axil_aruser.value = 0
         self.regs = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)

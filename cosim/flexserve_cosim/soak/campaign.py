@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def run_segment(
     seed: int,
     course: Course = COURSE,
     mutant: int = 0,
+    plusargs: tuple[str, ...] = (),
     waves: Path | None = None,
     timeout: float | None = None,
 ) -> Segment:
@@ -58,7 +59,9 @@ def run_segment(
     with tempfile.TemporaryDirectory(prefix="flexserve-soak-") as name:
         folder = Path(name)
         try:
-            simulate(bench, folder, seed=seed, course=course, mutant=mutant, waves=waves, timeout=timeout)
+            simulate(
+                bench, folder, seed=seed, course=course, mutant=mutant, plusargs=plusargs, waves=waves, timeout=timeout
+            )
             seen = judge(folder, bench.params)
         except (SimulationFailed, Mismatch) as error:
             raise Finding(f"{variant}, seed {seed}: {error}") from error
@@ -80,15 +83,25 @@ class Campaign:
         How many must be checked, over all variants.
     seed
         Of the first segment; the others count on from it.
+    course
+        Of every segment.
     """
 
-    def __init__(self, folder: Path, benches: dict[str, Bench], *, transactions: int, seed: int) -> None:
-        self._folder, self._benches = folder, benches
+    def __init__(
+        self,
+        folder: Path,
+        benches: dict[str, Bench],
+        *,
+        transactions: int,
+        seed: int,
+        course: Course = COURSE,
+    ) -> None:
+        self._folder, self._benches, self._course = folder, benches, course
         self._wanted, self._seed = transactions, seed
         self._key = {
             "builds": {name: bench.build.key for name, bench in benches.items()},
             "seed": seed,
-            "segment": COURSE.transactions,
+            "course": asdict(course),
         }
         self.segments: list[Segment] = self._finished()
 
@@ -106,7 +119,7 @@ class Campaign:
             number = len(self.segments)
             variant, seed = names[number % len(names)], self._seed + number
             try:
-                segment = run_segment(self._benches[variant], variant=variant, seed=seed)
+                segment = run_segment(self._benches[variant], variant=variant, seed=seed, course=self._course)
             except Finding as finding:
                 self._write("summary.json", self.summary() | {"mismatches": 1, "finding": str(finding)})
                 raise Finding(f"{finding}\nrun it again with waves:\n  {rerun(variant, seed)}") from finding

@@ -14,7 +14,7 @@ from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, Block, Reg, Sub, Su
 from ..build import build
 from ..compiler import Design, Progress, SimBuild, compile_design
 
-__all__ = ["VARIANTS", "Bench", "Course", "SimulationFailed", "bench", "simulate"]
+__all__ = ["VARIANTS", "Bench", "Course", "SimulationFailed", "bench", "filter_params", "simulate"]
 
 _HERE = Path(__file__).parent
 _VIOLATION = 3
@@ -77,18 +77,17 @@ def bench(variant: str, *, verilog: Path | None = None, waves: bool = False, pro
         raise UserError(f"There is no soak variant {variant!r}: choose one of {', '.join(VARIANTS)}.")
     params, window = VARIANTS[variant]
     if verilog is None:
-        soc = SocParams(flex=params) if variant == "default" else _soc(params)
-        made = build("filter", soc, driver=DRIVER, waves=waves, progress=progress)
+        made = build("filter", filter_params(variant), driver=DRIVER, waves=waves, progress=progress)
     else:
         design = Design(name=verilog.stem, sources=(verilog,), top="flexserve_filter", driver=DRIVER)
         made = compile_design(design, waves=waves, progress=progress)
     return Bench(params=params, window=window, build=made)
 
 
-def _soc(params: FlexMemParams) -> SocParams:
-    """Parameters of a SoC whose masters fit the filter's bus."""
-    soc = SocParams()
-    bus = replace(params.bus, id_width=params.bus.id_width - 3)
+def filter_params(variant: str) -> SocParams:
+    """Parameters of a SoC with the variant's filter, and masters that fit its bus."""
+    params, soc = VARIANTS[variant][0], SocParams()
+    bus = replace(params.bus, id_width=params.bus.id_width - (soc.flex.bus.id_width - soc.npu.bus.id_width))
     return replace(soc, flex=params, npu=replace(soc.npu, bus=bus))
 
 
@@ -99,11 +98,13 @@ def simulate(
     seed: int,
     course: Course,
     mutant: int = 0,
+    plusargs: tuple[str, ...] = (),
     waves: Path | None = None,
     timeout: float | None = None,
 ) -> None:
     """Run the simulation and leave its records in ``folder``.
 
+    ``mutant`` goes to the design's input ``mutsel`` if it has one, ``plusargs`` to what the Verilog asks for.
     Raises :class:`SimulationFailed` if it finds something wrong by itself, or does not end within ``timeout`` seconds.
     """
     params = bench.params
@@ -124,7 +125,7 @@ def simulate(
         **dict(_registers()),
     }
     command = [str(bench.build.executable), str(folder), *(f"{name}={value}" for name, value in values.items())]
-    command += [f"+verilator+seed+{seed}", "+verilator+rand+reset+2"]
+    command += [f"+verilator+seed+{seed}", "+verilator+rand+reset+2", *(f"+{text}" for text in plusargs)]
     if waves is not None:
         command.append(f"waves={waves}")
     try:

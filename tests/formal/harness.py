@@ -76,6 +76,7 @@ class Proof:
     cover_depth: int
     limit: int
     same_powerup: str = ""
+    induction: bool = False
 
     def harness(self) -> "Harness":
         """Build it anew."""
@@ -96,12 +97,14 @@ def proof(
     cover_depth: int = 20,
     limit: int = 300,
     same_powerup: str = "",
+    induction: bool = False,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a proof.
 
     ``depth`` is the greatest k of its k-induction, ``cover_depth`` the cycles in which the same engine looks for
     covers, ``limit`` the seconds that a property may take. ``same_powerup``: why memories may come up as zeros.
+    ``induction``: never by property-directed reachability, which is for what has a state and gets lost in comparators.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -119,6 +122,7 @@ def proof(
                 cover_depth=cover_depth,
                 limit=limit,
                 same_powerup=same_powerup,
+                induction=induction,
             )
         return function
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import engines
@@ -64,7 +65,7 @@ def prove(proof: Proof, *, folder: Path = BUILD, limit: int | None = None, pypi:
     """Build ``proof`` and ask the engines about every claim; ``pypi``: use no other engines than those from PyPI."""
     model = build(proof, folder / proof.name)
     limit = min(limit or proof.limit, proof.limit)
-    answers = _smt(model, limit) if pypi or engines.ABC is None else _abc(model, limit)
+    answers = _smt(model, limit) if pypi or proof.induction or engines.ABC is None else _abc(model, limit)
     lemmas = all(answers[claim.name].result == PROVED for claim in model.claims if claim.lemma)
     outcomes = []
     for claim in model.claims:
@@ -125,7 +126,7 @@ def _show(outcomes: list[Outcome], seconds: float) -> None:
     for o in outcomes:
         colour = "green" if o.expected and o.answer.result != BOUNDED else "yellow" if o.expected else "red"
         table.add_row(
-            o.proof,
+            escape(o.proof),
             o.claim.name,
             " ".join(o.claim.sec),
             f"[{colour}]{o.answer.result}[/]",
@@ -137,9 +138,9 @@ def _show(outcomes: list[Outcome], seconds: float) -> None:
     console.print(table)
     for o in outcomes:
         if o.answer.witness:
-            console.print(f"{o.proof}: {o.claim.name}: {o.answer.witness}")
+            console.print(escape(f"{o.proof}: {o.claim.name}: {o.answer.witness}"))
         if o.claim.why:
-            console.print(f"{o.proof}: {o.claim.name} is bounded: {o.claim.why}")
+            console.print(escape(f"{o.proof}: {o.claim.name} is bounded: {o.claim.why}"))
 
 
 def main() -> int:

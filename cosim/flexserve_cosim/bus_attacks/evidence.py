@@ -10,10 +10,15 @@ from flexserve_sw.machine import PAGE_BYTES, World
 from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, FlexmemSecure, Tzc400
 from flexserve_sw.regs import RecallCommand as C
 
+from ..kernel import Latch
 from .case import attack
 from .scene import FIRST, BusScene, Trials
+from .traffic import Burst
 
 NORMAL, SECURE = World.NORMAL, World.SECURE
+_FLOOD = 4
+"""Bursts that a flood keeps queued."""
+
 HASTY = "The monitor's handler acknowledges everything it could have been told, rather than what it has seen."
 
 
@@ -149,33 +154,52 @@ async def interrupt_storm(scene: BusScene) -> Evidence:
     kind=ControlKind.MISCONFIGURED,
 )
 async def recall_under_fire(scene: BusScene) -> Evidence:
-    """A secure world that has turned bad keeps reading and writing a recalled page with every ID, and giving commands.
+    """A secure world that has turned bad writes the recalled page with the longest bursts there are, without a pause.
 
-    The page must be back within the grace period, a drain and a scrub that shares the bus, whatever it does.
+    It goes on when they are denied, reads with other IDs, and gives commands. The page must be back within the grace
+    period, a drain of what was accepted, and a scrub that has its share of the bus.
     """
     bus, seen = scene.bus, Trials()
     await scene.boot(grace=0xFFFF_FFFF if scene.control else 60)
-    # Grace, a drain of what is queued, and a scrub that gets one of eight write slots.
-    bound = 60 + 600 + 8 * 256 + 400
+    # Grace, a drain of the bursts kept queued, and two bursts of the scrub behind every 256 beats of the flood:
+    # its share is one burst behind every 112.
+    bound = 60 + (_FLOOD + 1) * 256 + 8 * (256 + 32) + 600
     for page in (FIRST, FIRST + 1):
         await scene.lend(page)
-        begin = bus.now
+        ended = Latch(bus.kernel)
+        flood = bus.spawn(_flood(scene, page, ended), "flood")
+        await bus.tick(50)
+        begin, back = bus.now, False
         await scene.start(C.RECALL, page)
-        rounds, back = 0, False
         while bus.now < begin + bound and not back:
-            for n in range(8):
-                bus.write(page * PAGE_BYTES + 256 * n, scene.fresh(16), SECURE, id=n)
-                bus.read(page * PAGE_BYTES + 256 * n, 16, SECURE, id=n)
             await scene.start(C.ACCEPT, page)
             await scene.report(C.ACCEPT)
-            freed = await scene.collect()
-            back = page in freed
-            await bus.idle()
-            rounds += 1
-        seen.trials += rounds
-        seen.results[f"back after {bus.now - begin} of {bound} cycles" if back else "kept"] += 1
+            back = page in await scene.collect()
+        took = bus.now - begin
+        ended.set()
+        seen.trials += await flood.join()
+        await bus.idle(cycles=10_000)
+        seen.results[f"back after {took} of {bound} cycles" if back else "kept"] += 1
         seen.breach(not back, f"page {page - FIRST} is kept")
         if not back:
             await scene.command(C.RELEASE, page)
             await scene.take_back(page)
     return Evidence(seen.breaches > 0, seen.seen())
+
+
+async def _flood(scene: BusScene, page: int, ended: Latch) -> int:
+    """Keep the write channel full, and reads going, until told to stop; how many bursts were sent."""
+    bus, sent = scene.bus, 0
+    data = scene.fresh(256)
+    writes: list[Burst] = []
+    reads: list[Burst] = []
+    while not ended.is_set():
+        writes = [burst for burst in writes if burst.answered < 0]
+        reads = [burst for burst in reads if burst.answered < 0]
+        if len(writes) < _FLOOD:
+            writes.append(bus.write(page * PAGE_BYTES, data, SECURE, id=sent % 8))
+            sent += 1
+        if len(reads) < _FLOOD:
+            reads.append(bus.read(page * PAGE_BYTES, 16, SECURE, id=sent % 8))
+        await bus.tick()
+    return sent

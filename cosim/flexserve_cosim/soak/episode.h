@@ -157,12 +157,13 @@ class Director : public Program {
             if (scene_.cycle - since > 2'000'000) throw Violation("pages on their way back do not arrive");
             uint32_t value = 0, running = 0;
             co_await pop(value);
-            co_await other("FLEX_NORMAL.SCRUB_BACKLOG", value);
+            // The backlog comes last: a grace period that ends in between moves its pages there.
             for (uint32_t n = 0; n < scene_.filter.timers; ++n) {
                 uint32_t pages = 0;
                 co_await read("FLEX_SECURE.TIMER" + std::to_string(n) + ".COUNT", pages);
                 running += pages;
             }
+            co_await other("FLEX_NORMAL.SCRUB_BACKLOG", value);
             busy = value || running || !idle_();
         }
         co_await sleep(20);

@@ -20,7 +20,7 @@ from flexserve_sw.regs import FLEX_NORMAL, RecallCommand, RecallState
 from .bench import BASE, DECERR, NONSECURE, OKAY, SECURE
 from .tb_filter import FIRST, PAGE, PAGES, FilterTB
 
-BURSTS = int(os.environ.get("FLEXSERVE_BURSTS", "1500"))
+BURSTS = int(os.environ.get("FLEXSERVE_BURSTS", "300"))
 LENT = 8
 """Pages from the window's first on that the secure world has; the next ones are the manager's."""
 

@@ -14,7 +14,7 @@ from .support import SEED, SMALL, rerun
 
 pytestmark = pytest.mark.rtl
 
-BURSTS = os.environ.get("FLEXSERVE_BURSTS", "800")
+BURSTS = os.environ.get("FLEXSERVE_BURSTS", "300")
 """``make axi-soak`` asks for a hundred thousand."""
 
 needs_icarus = pytest.mark.skipif(icarus_version() is None, reason=f"no Icarus Verilog >= {MINIMUM_ICARUS}")

@@ -164,6 +164,24 @@ def bench_memory_command(
         raise typer.Exit(EXIT_CHECK)
 
 
+@bench_app.command("fpga")
+def bench_fpga_command(
+    design: Annotated[
+        list[str] | None, typer.Option(help="Design: filter, filter-small, npu-8x8. Repeatable; default all.")
+    ] = None,
+    place: Annotated[bool, typer.Option(help="Place, for the frequency.")] = True,
+    route: Annotated[bool, typer.Option(help="Route too; without, the frequency is an estimate.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds that one tool may take.")] = 3600,
+    json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
+) -> None:
+    """Synthesise, place and route the filter and an NPU for an ECP5-85 (extra `fpga`; tens of minutes)."""
+    from .commands.bench import FpgaOptions, bench_fpga
+
+    bench_fpga(
+        FpgaOptions(designs=tuple(design or ()), place=place, route=route, timeout=timeout, json=json), console()
+    )
+
+
 @app.command("wave")
 def wave_command(
     output: Annotated[Path, typer.Option(help="Folder for the waveform and its GTKWave layout.")] = Path("build/wave"),

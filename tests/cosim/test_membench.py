@@ -7,6 +7,7 @@ from flexserve_cosim.membench.driver import Burst, Driver, Step
 from flexserve_cosim.membench.figures import Figure
 from flexserve_cosim.membench.management import bandwidth, command_rate, recall_bound, under_load
 from flexserve_cosim.membench.phone import Phone, page_address
+from flexserve_cosim.membench.stream import Access, hit_rate, llm_stream
 from flexserve_hw.params import FlexMemParams
 
 from .support import SEED
@@ -82,3 +83,16 @@ def test_bench_sees_beats_that_a_memory_loses(phone, wires):
 )
 def test_figure_says_whether_it_keeps_its_limit(limits, value, holds):
     assert Figure(group="latency", name="x", value=value, unit="cycles", **limits).holds is holds
+
+
+def test_cache_model_counts_what_a_direct_mapped_cache_holds():
+    """Words 0 and 2 meet in one entry of two, words 0 and 1 do not; a word is held from its first lookup on."""
+    pages = [Access(word * 64, write=False) for word in (0, 0, 1, 0, 2, 0, 1)]
+    assert hit_rate(pages, lines=2, group=64) == 3 / 7
+    assert hit_rate(pages, lines=4, group=64) == 4 / 7
+
+
+def test_accesses_of_a_run_are_recorded_from_every_master():
+    seen = llm_stream(tokens=1, pressure=0)
+    assert {access.write for access in seen} == {False, True}
+    assert len({access.page for access in seen}) > 50

@@ -12,15 +12,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flexserve_hw.params import FlexMemParams
+from flexserve_hw.params import BusParams, FlexMemParams, NpuParams, SocParams
 from flexserve_sw.errors import UserError
 
+from ..compiler import build_root
+from ..fpga import DEVICE, Cost, cost_of
 from ..membench.figures import Figure
+from ..membench.stream import cache_figures
 from ..membench.suite import GROUPS, LARGE, measure, measure_large
 from ..outputs import pending
 from ..toolchain import find_toolchain
 
-__all__ = ["MemoryOptions", "bench_memory", "figure_table"]
+__all__ = ["DESIGNS", "FpgaOptions", "MemoryOptions", "bench_fpga", "bench_memory", "figure_table"]
+
+DESIGNS: dict[str, tuple[str, SocParams]] = {
+    "filter": ("filter", SocParams()),
+    "filter-small": (
+        "filter",
+        SocParams(
+            flex=FlexMemParams(pages=256, group=4, timers=1, freed_depth=16, outstanding=3, bus=BusParams(id_width=4)),
+            npu=NpuParams(bus=BusParams(id_width=1)),
+        ),
+    ),
+    "npu-8x8": ("npu", SocParams(npu=NpuParams(n=8))),
+}
+"""Designs whose cost in an FPGA is measured: the filter by default, a small one, and an NPU that it protects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +66,8 @@ def bench_memory(options: MemoryOptions, console: Console) -> bool:
         figures = list(measure(flex, seed=options.seed, progress=tell))
         if options.large:
             figures += measure_large(replace(flex, pages=LARGE), seed=options.seed, progress=tell)
+        tell("Following the accesses of a run through caches of the table")
+        figures += cache_figures(group=flex.group)
         console.print(figure_table(figures, GROUPS))
         missed = [figure for figure in figures if figure.holds is False]
         if json is not None:
@@ -95,3 +113,63 @@ def _rows(figures: Sequence[Figure]) -> Iterable[tuple[str | Text, ...]]:
     for figure in figures:
         value = f"{figure.value:,.0f}" if float(figure.value).is_integer() else f"{figure.value:,.2f}"
         yield f"  {figure.name}", value, figure.unit, figure.limit, verdicts[figure.holds]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FpgaOptions:
+    """The command line of ``flexserve bench fpga``; see its help."""
+
+    designs: tuple[str, ...]
+    place: bool
+    route: bool
+    timeout: float
+    json: Path | None
+
+
+def bench_fpga(options: FpgaOptions, console: Console) -> None:
+    """Synthesise the designs, place and route them, and show what they cost."""
+    unknown = set(options.designs) - set(DESIGNS)
+    if unknown:
+        raise UserError(f"Designs are {', '.join(DESIGNS)}, not {', '.join(sorted(unknown))}.")
+    costs: list[Cost] = []
+    with pending(options.json) as (json,):
+        for name in options.designs or tuple(DESIGNS):
+            ip, params = DESIGNS[name]
+            console.print(f"Synthesising {name} (minutes)", highlight=False)
+            folder = build_root() / "fpga" / name
+            costs.append(
+                cost_of(name, ip, params, folder, place=options.place, route=options.route, timeout=options.timeout)
+            )
+        if json is not None:
+            json.write_json({"device": DEVICE, "designs": [asdict(cost) for cost in costs]})
+    for cost in costs:
+        console.print(_block_table(cost))
+    table = Table(title=DEVICE, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("design", "LUT4", "carry", "FF", "LUT RAM", "block RAM", "DSP", "MHz"):
+        table.add_column(column, justify="left" if column == "design" else "right")
+    for cost in costs:
+        counts = (cost.lut, cost.carry, cost.ff, cost.lut_ram, cost.bram, cost.dsp)
+        table.add_row(cost.design, *(f"{count:,}" for count in counts), _frequency(cost))
+    console.print(table)
+    for cost in costs:
+        if cost.path:
+            console.print(f"Slowest path of {cost.design}: {' to '.join(cost.path)}", highlight=False)
+
+
+def _block_table(cost: Cost) -> Table:
+    """The submodules that have a hundredth of the LUTs or more, each with what is below it."""
+    title = f"Blocks of {cost.design}, synthesised apart"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("block", "LUT4", "FF", "LUT RAM"):
+        table.add_column(column, justify="left" if column == "block" else "right")
+    most = max(block["lut"] for block in cost.blocks.values())
+    for path, block in sorted(cost.blocks.items()):
+        if block["lut"] * 100 >= most:
+            table.add_row(path, *(f"{block[name]:,}" for name in ("lut", "ff", "lut_ram")))
+    return table
+
+
+def _frequency(cost: Cost) -> str:
+    if cost.mhz is None:
+        return "not placed"
+    return f"{cost.mhz:.1f}" if cost.routed else f"{cost.mhz:.1f} (placed, not routed)"

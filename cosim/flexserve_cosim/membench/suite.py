@@ -27,6 +27,7 @@ GROUPS = {
     "scrub": "Scrubber",
     "recall": "Bounded recall",
     "denied": "Denied accesses",
+    "cache": "A table in memory: lookups that a direct-mapped cache of its words answers at once (model)",
 }
 """Groups of figures, and what they are about."""
 

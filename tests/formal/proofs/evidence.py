@@ -31,6 +31,14 @@ def record(h: Harness) -> None:
     h.prove("later_ones_are_noticed", ~(status & ~clear & some_before) | dut.overrun, sec="SEC-13")
     h.prove("overrun_goes_by_a_clear_alone", ~overrun | clear | dut.overrun, sec="SEC-13")
 
+    both = h.past(dut.deny[0] & dut.deny[1])
+    reason = (overrun & ~clear) | both | (some_before & status & ~clear)
+    h.prove("overrun_tells_of_more_than_one", ~dut.overrun | reason, sec="SEC-13")
+    h.prove("two_in_a_cycle_are_noticed", ~both | dut.overrun, sec="SEC-13")
+    overlaps = Cat(deny & violation.overlap for deny, violation in zip(dut.deny, dut.violation, strict=True)).any()
+    overlap = (h.past(dut.overlap) & ~clear) | h.past(overlaps)
+    h.prove("overlap_is_noticed_and_held_until_cleared", ~h.started | (dut.overlap == overlap), sec="SEC-13")
+
     # Counted in one bit more than the record has, and held where that is full.
     came, total = h.past(dut.deny[0] + dut.deny[1]), h.past(dut.count)
     most = (1 << len(dut.count)) - 1

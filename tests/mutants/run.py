@@ -1,0 +1,310 @@
+"""Mutation testing: change the design in one place at a time, and see whether the tests and the proofs notice.
+
+``python -m tests.mutants.run`` samples mutants of the filter and of the NPU gate, runs the simulation regressions and
+the proofs on every one, shows by a proof of equivalence which of those that nobody noticed are no faults, and writes it
+all to ``build/mutants/summary.json``. It goes on where it was stopped, unless the design has changed.
+
+Mutants are sampled part by part, so that small parts are looked at as closely as large ones. Cells on which nothing but
+the probe ports depends are left out: probes only watch.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+from amaranth.hdl import Fragment, UnusedElaboratable
+from rich.console import Console
+from rich.table import Table
+
+from flexserve_hw.gate import NpuGate
+from flexserve_hw.params import BusParams, FlexMemParams
+from flexserve_hw.tzasc.filter import FlexFilter
+from tests.formal.engines import ABC
+
+from . import formal, simulate
+from .netlist import Mutant, Netlist
+
+ROOT = Path(__file__).parents[2]
+SEED = 1
+
+PARTS: dict[str, dict[str, tuple[str, int]]] = {
+    "filter": {
+        "read path": (r"core\.read_path.*", 40),
+        "write path": (r"core\.write_path.*", 45),
+        "engine": (r"core\.engine(\.check)?", 36),
+        "timers": (r"core\.engine\.timers", 16),
+        "census": (r"core\.engine\.census", 8),
+        "scrubber": (r"core\.scrubber.*", 36),
+        "drain": (r"core\.drain", 12),
+        "window": (r"core\.window", 12),
+        "freed queue": (r"core\.freed.*", 12),
+        "fail record": (r"core\.fail", 12),
+        "table": (r"core\.table.*", 6),
+        "core": (r"core", 12),
+        "frames": (r"(frames|region_frame).*", 18),
+    },
+    "gate": {"gate": (r"", 50), "gate frames": (r"regs_.*", 12)},
+}
+"""Per design its parts: pattern of their submodules, and how many mutants are taken."""
+
+SEARCH, EQUIVALENCE, DOUBT = 8, 30, 30
+"""Seconds for a search for a counterexample, for a proof of equivalence, and for a proof that may fail."""
+
+
+REDUCED = FlexMemParams(
+    bus=BusParams(addr_width=15, data_width=1024, id_width=1),
+    pages=4,
+    group=2,
+    timers=2,
+    freed_depth=2,
+    outstanding=2,
+    grace_min=1,
+    grace_max=3,
+    scrub_share=2,
+    scrub_beats=16,
+    scrub_slots=2,
+    bursts_ahead=2,
+    denied_depth=1,
+)
+"""The filter in which mutants are shown to be equivalent: two pages to a word and two words, two of each thing that is
+counted. A mutation of a bit that this filter has not stands at the last bit that it has."""
+
+STEPS = ("simulation", "formal", "equivalent", "lost proof")
+KILLED = ("by both", "by simulation", "by proofs", "lost proof")
+ENDS = (*KILLED, "equivalent", "survived", "open")
+"""What can become of a mutant. ``lost proof``: a claim that is proved without it can't be proved with it, and formal
+verification fails for that, though no run was found that refutes the claim: it is too long, as where a wide counter
+must overflow. ``open``: nothing noticed it yet, and not all steps have been taken."""
+WANTED = 98.0
+"""Least share, in percent, of the mutants not shown to be equivalent that must be killed."""
+
+
+class State:
+    """Results so far, on disk; those of another design or sample are forgotten."""
+
+    def __init__(self, path: Path, key: str):
+        self._path = path
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        self.results: dict[str, dict[str, Any]] = stored.get("results", {}) if stored.get("key") == key else {}
+        self._key = key
+
+    def get(self, mutant: Mutant, way: str, find: Callable[[], Any]) -> Any:
+        """The result of ``way`` for ``mutant``, found now if it is not known."""
+        known = self.results.setdefault(str(mutant.number), {})
+        if way not in known:
+            started = time.monotonic()
+            known[way] = find()
+            known[f"{way} seconds"] = round(time.monotonic() - started, 1)
+            fresh = self._path.with_suffix(".new")
+            fresh.write_text(json.dumps({"key": self._key, "results": self.results}, indent=1))
+            fresh.replace(self._path)
+        return known[way]
+
+
+class Campaign:
+    """The mutants of one design."""
+
+    def __init__(self, ip: str, folder: Path):
+        self.ip, self.folder = ip, folder / ip
+        self.netlist: Netlist = simulate.flat_netlist(ip, self.folder / "netlist")
+        self.mutants: list[Mutant] = []
+        self._proofs: list[formal.MutantModel] | None = None
+        for part, (pattern, count) in PARTS[ip].items():
+            self.mutants += self.netlist.sample(
+                count,
+                seed=SEED,
+                part=part,
+                root=simulate.ROOT,
+                pattern=pattern,
+                first=1 + len(self.mutants),
+            )
+        sample = json.dumps([mutant.row() for mutant in self.mutants])
+        text = (self.netlist.folder / "flat.il").read_text() + sample
+        self.state = State(self.folder / "state.json", hashlib.sha256(text.encode()).hexdigest())
+
+    def _design(self) -> Fragment:
+        flex = simulate.parameters(self.ip).flex
+        return Fragment.get(NpuGate() if self.ip == "gate" else FlexFilter(params=flex), None)
+
+    def _reduced(self):
+        return NpuGate(grace_min=2, grace_max=5) if self.ip == "gate" else FlexFilter(params=REDUCED)
+
+    def _missing(self, way: str) -> bool:
+        return any(way not in self.state.results.get(str(mutant.number), {}) for mutant in self.mutants)
+
+    def simulate(self, tell: Callable[[Mutant, str, object], None]) -> None:
+        """Run the regression on every mutant; on none of them first: it must pass."""
+        if not self._missing("simulation"):
+            return
+        if self.ip == "filter":
+            soak = simulate.filter_bench(self.netlist, self.mutants)
+            find = partial(simulate.filter_finding, soak)
+        else:
+            build = simulate.gate_build(self.netlist, self.mutants)
+            find = partial(simulate.gate_finding, build)
+        if finding := find(0):
+            raise RuntimeError(f"The regression must pass without a mutant, but: {finding}")
+        for mutant in self.mutants:
+            tell(mutant, "simulation", self.state.get(mutant, "simulation", partial(find, mutant.number)))
+
+    def prove(self, tell: Callable[[Mutant, str, object], None], mutants: Sequence[Mutant]) -> None:
+        """Look for a refuted claim in every proof that a mutant has a place in, until one is found."""
+        mutants = [m for m in dict.fromkeys(mutants) if "formal" not in self.state.results.get(str(m.number), {})]
+        if not mutants:
+            return
+        for mutant in mutants:
+            find = partial(_refuted, self._models(mutant), mutant.number, SEARCH)
+            tell(mutant, "formal", self.state.get(mutant, "formal", find))
+
+    def doubt(self, tell: Callable[[Mutant, str, object], None]) -> None:
+        """Of the mutants that are left, find those with which a proof fails, though no counterexample is found."""
+        for mutant in self.mutants:
+            result = self.state.results[str(mutant.number)]
+            if not self.killed(mutant) and not result.get("equivalent") and "lost proof" not in result:
+                find = partial(_lost, self._models(mutant), mutant.number, DOUBT)
+                tell(mutant, "lost proof", self.state.get(mutant, "lost proof", find))
+
+    def _models(self, mutant: Mutant) -> list[formal.MutantModel]:
+        """Models of the proofs that ``mutant`` has a place in."""
+        if self._proofs is None:
+            self._proofs = formal.proof_models(self.folder / "proofs", self._design(), self.mutants)
+        return [model for model in self._proofs if mutant.number in model.found]
+
+    def compare(self, tell: Callable[[Mutant, str, object], None]) -> None:
+        """Of the mutants that nothing noticed, show which behave as the original."""
+        left = [mutant for mutant in self.mutants if not self.killed(mutant)]
+        left = [mutant for mutant in left if "equivalent" not in self.state.results[str(mutant.number)]]
+        if not left:
+            return
+        source = rtlil.convert(self._reduced(), name="top")
+        places = [("", "")]
+        model = formal.with_mutants(
+            "equivalence", self.folder / "equivalence", source, places=places, mutants=left, watched=r"(?!probe_).*"
+        )
+        for mutant in left:
+            found = model is not None and mutant.number in model.found
+            compare = partial(formal.equivalent, model, mutant.number, seconds=EQUIVALENCE) if found else bool
+            tell(mutant, "equivalent", self.state.get(mutant, "equivalent", compare))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every mutant with what became of it."""
+        rows = []
+        for mutant in self.mutants:
+            result = self.state.results.get(str(mutant.number), {})
+            seen, refuted = bool(result.get("simulation")), bool(result.get("formal"))
+            if seen or refuted:
+                end = "by both" if seen and refuted else "by simulation" if seen else "by proofs"
+            elif result.get("equivalent"):
+                end = "equivalent"
+            else:
+                taken = all(step in result for step in STEPS)
+                end = "lost proof" if result.get("lost proof") else "survived" if taken else "open"
+            rows.append({"design": self.ip, **mutant.row(), "end": end, **result})
+        return rows
+
+    def killed(self, mutant: Mutant) -> bool:
+        """Whether simulation or proofs noticed it."""
+        result = self.state.results.get(str(mutant.number), {})
+        return bool(result.get("simulation") or result.get("formal"))
+
+
+def _refuted(models: Sequence[formal.MutantModel], number: int, seconds: int) -> str | None:
+    """The first proof with a refuted claim, or None."""
+    for model in models:
+        verdict = formal.search(model, number, seconds=seconds)
+        if verdict.refuted:
+            return f"{model.name} refuted after {verdict.refuted} cycles"
+    return None
+
+
+def _lost(models: Sequence[formal.MutantModel], number: int, seconds: int) -> str | None:
+    """The first proof that holds without the mutant and can't be had with it, though it gets twice the time."""
+    for model in models:
+        fails = not formal.search(model, number, seconds=2 * seconds).proved
+        if fails and formal.search(model, 0, seconds=seconds).proved:
+            return model.name
+    return None
+
+
+def summary(campaigns: Sequence[Campaign], seconds: float) -> dict[str, Any]:
+    """Score, what killed how many by part, and every mutant."""
+    rows = [row for campaign in campaigns for row in campaign.rows()]
+    names = dict.fromkeys(row["part"] for row in rows)
+    parts = {name: _count(row for row in rows if row["part"] == name) for name in names}
+    return {"seconds": round(seconds), "seed": SEED, "total": _count(rows), "parts": parts, "mutants": rows}
+
+
+def _count(rows) -> dict[str, Any]:
+    rows = list(rows)
+    ends = Counter(row["end"] for row in rows)
+    counted = len(rows) - ends["equivalent"] - ends["open"]
+    killed = sum(ends[end] for end in KILLED)
+    score = {"score": round(100 * killed / counted, 1) if counted else None}
+    return {"mutants": len(rows), **{end: ends[end] for end in ENDS}, **score}
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """The table, and every survivor with its place in the source."""
+    table = Table(title=f"Mutation testing, seed {result['seed']}")
+    table.add_column("part")
+    columns = ("mutants", *ENDS, "score")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, counts in (*result["parts"].items(), ("all", result["total"])):
+        table.add_row(name, *(str(counts[column]) for column in columns), end_section=name == [*result["parts"]][-1])
+    console.print(table)
+    for row in result["mutants"]:
+        if row["end"] == "survived":
+            where = f"{row['mode']} at {row['port']}[{row['bit']}] of {row['kind']}, {row['line']}"
+            console.print(f"survived: {row['part']} {row['mutant']}: {where}", markup=False, highlight=False)
+
+
+def main() -> int:
+    """Command line; 1 if fewer than the wanted share of mutants is killed, of those not shown to be equivalent."""
+    warnings.simplefilter("ignore", UnusedElaboratable)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--step", choices=STEPS, action="append", help="take these steps alone; all by default")
+    parser.add_argument("--design", choices=tuple(PARTS), action="append", help="of these designs alone")
+    parser.add_argument("--quick", action="store_true", help="look for proofs only against what simulation left")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "mutants")
+    options = parser.parse_args()
+    if ABC is None:
+        sys.exit("Mutation testing needs ABC for the proofs: install Debian's berkeley-abc.")
+    options.output.mkdir(parents=True, exist_ok=True)
+    console, started = Console(width=max(120, Console().width)), time.monotonic()
+
+    def tell(mutant: Mutant, step: str, result: object) -> None:
+        text = str(result).partition("\n")[0][:100]
+        console.print(f"{mutant.part} {mutant.number}: {step}: {text}", markup=False, highlight=False)
+
+    campaigns = [Campaign(name, options.output) for name in options.design or PARTS]
+    steps = options.step or STEPS
+    for campaign in campaigns:
+        if "simulation" in steps:
+            campaign.simulate(tell)
+    for campaign in campaigns:
+        if "formal" in steps:
+            # First those that simulation left: they decide the score.
+            left = [mutant for mutant in campaign.mutants if not campaign.killed(mutant)]
+            campaign.prove(tell, left if options.quick else [*left, *campaign.mutants])
+        if "equivalent" in steps:
+            campaign.compare(tell)
+        if "lost proof" in steps:
+            campaign.doubt(tell)
+    result = summary(campaigns, time.monotonic() - started)
+    (options.output / "summary.json").write_text(json.dumps(result, indent=1) + "\n")
+    show(result, console)
+    return int((result["total"]["score"] or 0) < WANTED or bool(result["total"]["open"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

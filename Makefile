@@ -10,7 +10,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack soak axi-soak bench-mem fpga wave verilog test test-fast formal lint format regs docs clean distclean
+.PHONY: help setup demo attack soak axi-soak bench-mem fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -63,6 +63,9 @@ test: $(STAMP) ## run all tests, two at a time
 
 test-fast: $(STAMP) ## run the tests that need no RTL simulator
 	$(BIN)/python -m pytest -q -n 2 tests/hw tests/sw tests/attacks -m "not rtl"
+
+mutants: $(STAMP) ## change filter and gate in 327 places, one at a time; tests and proofs must notice; build/mutants/
+	$(BIN)/python -m tests.mutants.run
 
 formal: $(STAMP) ## prove the filter's and the gate's properties; results in build/formal/
 	$(BIN)/python -m tests.formal.runner

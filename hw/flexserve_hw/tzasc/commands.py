@@ -139,20 +139,24 @@ class CommandEngine(wiring.Component):
         m.submodules.census = census = Census(params=params)
         m.submodules.timers = timers = RecallTimers(params=params)
 
-        work, pages = Signal(Work), Signal(range_layout(params))
-        sources, target = Signal(CODE_WIDTH), Signal(RecallState)
-        frame, turn = Signal(), Signal()
-        pending, waits = Signal(2), [Signal(Wait, name=f"wait{n}") for n in range(2)]
+        work = Signal(Work)
+        pages = Signal(range_layout(params))
+        sources = Signal(CODE_WIDTH)
+        target = Signal(RecallState)
+        frame = Signal()
+        turn = Signal()
+        pending = Signal(2)
+        waits = [Signal(Wait, name=f"wait{n}") for n in range(2)]
         codes_given = [Signal(4, name=f"code{n}") for n in range(2)]
-        outcome, outcome_offender, refused = Signal(RecallResult), Signal(32), Signal()
+        outcome = Signal(RecallResult)
+        outcome_offender = Signal(32)
+        refused = Signal()
 
         # Table walk: a word is read in one cycle and looked at in the next.
-        cursor, more, seen, at = (
-            Signal(word_width(params)),
-            Signal(),
-            Signal(),
-            Signal(word_width(params)),
-        )
+        cursor = Signal(word_width(params))
+        more = Signal()
+        seen = Signal()
+        at = Signal(word_width(params))
         shift = group_shift(params)
         end = seen & (at == pages.last >> shift)
         m.d.comb += [self.table.en.eq(more), self.table.word.eq(cursor)]
@@ -164,8 +168,12 @@ class CommandEngine(wiring.Component):
             return [cursor.eq(first >> shift), more.eq(1), seen.eq(0)]
 
         word = StateWord(m, self.table.data, group=params.group, name="walk")
-        mask, fits, recalling = Signal(params.group), Signal(params.group), Signal(params.group)
-        illegal, wrong, chosen = Signal(params.group), Signal(params.group), Signal(params.group)
+        mask = Signal(params.group)
+        fits = Signal(params.group)
+        recalling = Signal(params.group)
+        illegal = Signal(params.group)
+        wrong = Signal(params.group)
+        chosen = Signal(params.group)
         m.d.comb += [
             mask.eq(range_mask(params, pages, at)),
             fits.eq(word.within(sources)),
@@ -174,7 +182,8 @@ class CommandEngine(wiring.Component):
             wrong.eq(mask & ~fits),
             chosen.eq(Mux(work == Work.BOOT, mask, mask & fits)),
         ]
-        offset, ill_offset = Signal(shift), Signal(shift)
+        offset = Signal(shift)
+        ill_offset = Signal(shift)
         m.d.comb += [offset.eq(first_set(m, wrong, name="wrong")), ill_offset.eq(first_set(m, illegal, name="illegal"))]
         offender = self.window.base + Cat(offset, at)
 

@@ -91,7 +91,9 @@ class Scrubber(wiring.Component):
             }
             for n in range(self._slots)
         ]
-        picked, page, wait = Signal(), Signal(index), Signal(Wait)
+        picked = Signal()
+        page = Signal(index)
+        wait = Signal(Wait)
         m.d.comb += [
             self.working.eq(sum(slot["busy"] for slot in slots)),
             self.active.eq(picked | (self.working != 0)),
@@ -104,7 +106,9 @@ class Scrubber(wiring.Component):
     def _scan(self, m, slots, picked, page, wait):
         """Walk the table round and round for a page that nobody works on yet."""
         shift = group_shift(self._params)
-        cursor, looking, looked = (Signal(word_width(self._params)), Signal(), Signal(word_width(self._params)))
+        cursor = Signal(word_width(self._params))
+        looking = Signal()
+        looked = Signal(word_width(self._params))
         last = (self.window.pages >> shift) - 1
         seek = Signal()
         taken = [(slot["busy"], slot["page"]) for slot in slots]
@@ -145,9 +149,12 @@ class Scrubber(wiring.Component):
 
     def _write(self, m, slots, picked, page, wait):
         """Start the picked page in a free slot and send its bursts."""
-        sending, slot = Signal(), Signal(range(self._slots))
-        base, burst = Signal(page.shape()), Signal(range(self._bursts))
-        free, choice = Signal(), Signal(range(self._slots))
+        sending = Signal()
+        slot = Signal(range(self._slots))
+        base = Signal(page.shape())
+        burst = Signal(range(self._bursts))
+        free = Signal()
+        choice = Signal(range(self._slots))
         last = self.aw.valid & self.aw.ready & (burst == self._bursts - 1)
         for n in reversed(range(self._slots)):
             with m.If(~slots[n]["busy"]):
@@ -182,7 +189,8 @@ class Scrubber(wiring.Component):
     def _collect(self, m, slots):
         """Count answers; hand over the pages that are done and drop those that failed."""
         turn = Signal(range(self._slots))
-        chosen, held = Signal(range(self._slots)), Signal()
+        chosen = Signal(range(self._slots))
+        held = Signal()
         complete = []
         for n, slot in enumerate(slots):
             with m.If(self.b.valid & (self.b.id == n)):

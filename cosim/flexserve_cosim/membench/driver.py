@@ -142,8 +142,7 @@ class Driver:
             [str(executable), *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._lines: list[str] = []
-        self.memory_latency = latency
-        self._lines.append(f"latency {latency}")
+        self.slow_down(latency)
 
     def __enter__(self) -> Self:
         return self
@@ -152,6 +151,11 @@ class Driver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.communicate()
+
+    def slow_down(self, latency: int) -> None:
+        """Set the memory's latency from now on."""
+        self.memory_latency = latency
+        self._lines.append(f"latency {latency}")
 
     def traffic(
         self, *, reads: Iterable[Burst] = (), writes: Iterable[Burst] = (), loop: bool = False, keep: bool = True

@@ -66,9 +66,14 @@ def steady_epoch(h: Harness, path, *, most: int) -> list[Signal]:
     return counts
 
 
-def patient_table(h: Harness, port) -> None:
-    """Assume of a port of the page-state table that its answer, once there, stays until the next question."""
+def patient_table(h: Harness, port, *, at_once: bool) -> None:
+    """Assume of a port of the page-state table that its answer, once there, stays until the next question.
+
+    ``at_once``: it is there in the next cycle, and whatever was answered stays; a cache may take longer.
+    """
     valid = getattr(port, "valid", C(1))
+    if at_once:
+        h.assume("table_answers_at_once", valid)
     answered = h.past(valid & ~port.en)
     h.assume("table_holds_its_answer", ~answered | (valid & (port.data == h.past(port.data))))
 
@@ -80,7 +85,7 @@ def epochs_are_counted(h: Harness, path, watched, accepted: list, tally) -> None
     h.m.d.sync += waiting.eq(waiting + path.accept - judged)
     with h.m.If(path.accept):
         h.m.d.sync += epoch.eq(path.epoch)
-    h.prove("lookup_holds_one", (waiting <= 1) & (~judged | (waiting == 1)), lemma=True)
+    h.prove("lookup_holds_one", waiting == h.inner("lookup.taken"), lemma=True)
     h.prove("lookup_keeps_the_epoch", (waiting == 0) | (tally.port.issue_epoch == epoch), lemma=True)
     for e in range(2):
         counted = sum(epochs[e] for epochs in tally.epochs) + ((waiting == 1) & (epoch == e))

@@ -92,7 +92,7 @@ PROOFS: dict[str, Proof] = {}
 def proof(
     *,
     reductions: Mapping[str, str],
-    fast: bool = False,
+    fast: bool | tuple[str, ...] = False,
     depth: int = 12,
     cover_depth: int = 20,
     limit: int = 300,
@@ -103,7 +103,8 @@ def proof(
     """Register a proof.
 
     ``depth`` is the greatest k of its k-induction, ``cover_depth`` the cycles in which the same engine looks for
-    covers, ``limit`` the seconds that a property may take. ``same_powerup``: why memories may come up as zeros.
+    covers, ``limit`` the seconds that a property may take. ``fast``: whether, or which variants, every test run
+    proves. ``same_powerup``: why memories may come up as zeros.
     ``induction``: never by property-directed reachability, which is for what has a state and gets lost in comparators.
     """
 
@@ -117,7 +118,7 @@ def proof(
                 build=lambda h, arguments=arguments: function(h, **arguments),
                 text=(function.__doc__ or "").strip(),
                 reductions=reductions,
-                fast=fast,
+                fast=fast if isinstance(fast, bool) else variant in fast,
                 depth=depth,
                 cover_depth=cover_depth,
                 limit=limit,

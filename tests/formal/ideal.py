@@ -1,11 +1,13 @@
 """Plain counterparts of parts: proved to behave as the part does, they stand in its place in the proofs of others."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
-from amaranth.lib import wiring
+import itertools
+
+from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.lib import fifo, wiring
 
 from flexserve_hw.tzasc.tally import Tally
 
-__all__ = ["IdealTally", "Nothing", "replace"]
+__all__ = ["IdealQueue", "IdealTally", "Nothing", "replace"]
 
 
 class IdealTally:
@@ -54,6 +56,46 @@ class IdealTally:
                 Mux(Mux(port.epoch, first, second) != 0, ~port.epoch, port.epoch),
             ),
         ]
+        return m
+
+
+class IdealQueue:
+    """:class:`amaranth.lib.fifo.SyncFIFO` in registers, the oldest entry first.
+
+    Attributes
+    ----------
+    entries : list of Signal
+        What is in it; meaningful below ``level``.
+    level : Signal
+    """
+
+    def __init__(self, port: fifo.SyncFIFO):
+        self.port = port
+        self.level = port.level
+        self.entries = [Signal(port.width, name=f"entry{n}") for n in range(port.depth)]
+
+    def __getitem__(self, at):
+        """Entry number ``at``."""
+        return Array(self.entries)[at] if isinstance(at, Value) else self.entries[at]
+
+    def elaborate(self, platform):
+        m, port = Module(), self.port
+        level = Signal(range(port.depth + 1))
+        put, get = port.w_en & port.w_rdy, port.r_en & port.r_rdy
+        m.d.comb += [
+            port.level.eq(level),
+            port.w_level.eq(level),
+            port.r_level.eq(level),
+            port.w_rdy.eq(level != port.depth),
+            port.r_rdy.eq(level != 0),
+            port.r_data.eq(self.entries[0]),
+        ]
+        m.d.sync += level.eq(level + put - get)
+        with m.If(get):
+            m.d.sync += [entry.eq(after) for entry, after in itertools.pairwise(self.entries)]
+        for n, entry in enumerate(self.entries):
+            with m.If(put & (level == n + get)):
+                m.d.sync += entry.eq(port.w_data)
         return m
 
 

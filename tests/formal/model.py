@@ -29,6 +29,10 @@ opt -full -keepdc
 async2sync
 """
 
+_ZEROS = """
+setundef -init -zero
+"""
+
 _SMT = """
 chformal -lower
 formalff -clk2ff -ff2anyinit
@@ -90,7 +94,7 @@ def build(proof: Proof, folder: Path) -> Model:
     harness = proof.harness()
     module, ports = harness.finish()
     (folder / "design.il").write_text(rtlil.convert(module, ports=ports, name="top"))
-    prepare = PREPARE.replace(_UNKNOWN_MEMORIES, "") if proof.same_powerup else PREPARE
+    prepare = PREPARE.replace(_UNKNOWN_MEMORIES, "") + _ZEROS if proof.same_powerup else PREPARE
     script = _READ + prepare + "design -save common\n" + _SMT + "design -load common\n" + TO_AIG
     (folder / "design.ys").write_text(script)
     done = subprocess.run(

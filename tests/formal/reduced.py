@@ -2,7 +2,7 @@
 
 from flexserve_hw.params import BusParams, FlexMemParams
 
-__all__ = ["PATH", "PATH_LIMIT", "PATH_REDUCTIONS"]
+__all__ = ["PATH", "PATH_LIMIT", "PATH_REDUCTIONS", "TABLES"]
 
 PATH = FlexMemParams(
     bus=BusParams(addr_width=14, data_width=8, id_width=1),
@@ -23,6 +23,9 @@ PATH = FlexMemParams(
 
 PATH_LIMIT = (PATH.outstanding << PATH.bus.id_width) + 1
 """Accepted transactions of a direction that may wait for their answers: all IDs full, and one being judged."""
+
+TABLES = {"on_chip": {"at_once": True}, "cached": {"at_once": False}}
+"""Variants of a proof: a page-state table that answers in the next cycle, or when it can."""
 
 PATH_REDUCTIONS = {
     "addresses of 14 bits (4 pages)": "a page number is compared with region and window bounds and else only copied",

@@ -179,7 +179,8 @@ class WritePath(wiring.Component):
 
     def _beats(self, m, route, head, source, scrub_done):
         """Send each beat where its address went."""
-        beat, scrub_beat = Signal(8), Signal(range(self._params.scrub_beats))
+        beat = Signal(8)
+        scrub_beat = Signal(range(self._params.scrub_beats))
         last, scrubbing = Signal(), Signal()
         layout = data.StructLayout({"id": self._params.bus.id_width, "resp": Resp})
         m.submodules.denied = denied = fifo.SyncFIFO(width=layout.size, depth=self._params.denied_depth)

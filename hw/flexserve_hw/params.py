@@ -49,6 +49,8 @@ class FlexMemParams:
     scrub burst, short because other writers wait for its end; ``scrub_slots`` the pages it has in work at once, one
     whose bursts go out and others that wait for their answers; ``bursts_ahead`` the writes whose addresses may go ahead
     of their data; ``denied_depth`` the denied transactions per direction that may wait for their answers.
+
+    ``cache_lines`` None: the page-state table is on chip. Else it lies in memory, and so many words of it are cached.
     """
 
     bus: BusParams = field(default_factory=BusParams)
@@ -64,6 +66,7 @@ class FlexMemParams:
     scrub_slots: int = 4
     bursts_ahead: int = 16
     denied_depth: int = 4
+    cache_lines: int | None = None
 
     def __post_init__(self) -> None:
         if not _power_of_two(self.group):
@@ -71,6 +74,11 @@ class FlexMemParams:
         if not _power_of_two(self.pages) or self.pages < 2 * self.group:
             raise ValueError(
                 f"Table capacity must be a power of two of at least {2 * self.group} pages, not {self.pages!r}"
+            )
+        words = self.pages // self.group
+        if self.cache_lines is not None and not (_power_of_two(self.cache_lines) and self.cache_lines < words):
+            raise ValueError(
+                f"Cached table words must be a power of two below the table's {words}, not {self.cache_lines!r}"
             )
         if not 1 <= self.timers <= 4:
             raise ValueError(f"Recall timers must be 1 to 4, not {self.timers!r}")

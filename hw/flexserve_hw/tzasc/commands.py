@@ -67,7 +67,7 @@ class CommandEngine(wiring.Component):
         Cycles between RECALL and forced scrubbing.
     frames : In(command_port).array(2)
         Normal world, secure world.
-    table : Out(TableReadSignature); write_en, write_word, write_data : Out
+    table : Out(TableReadSignature); write_en, write_word, write_data : Out; write_ready : In(1)
         See :class:`.pages.PageTable`.
     finish : In(stream)
         Pages that are all zeros.
@@ -108,6 +108,7 @@ class CommandEngine(wiring.Component):
                 "frames": In(command_port()).array(2),
                 "table": Out(TableReadSignature(params=params)),
                 "write_en": Out(1),
+                "write_ready": In(1),
                 "write_word": Out(word_width(params)),
                 "write_data": Out(params.group * CODE_WIDTH),
                 "finish": In(stream.Signature(index)),
@@ -152,20 +153,31 @@ class CommandEngine(wiring.Component):
         outcome_offender = Signal(32)
         refused = Signal()
 
-        # Table walk: a word is read in one cycle and looked at in the next.
+        # Table walk: a word is asked for in one cycle and, once it is there, looked at in the next.
         cursor = Signal(word_width(params))
         more = Signal()
-        seen = Signal()
+        asked = Signal()
         at = Signal(word_width(params))
         shift = group_shift(params)
-        end = seen & (at == pages.last >> shift)
-        m.d.comb += [self.table.en.eq(more), self.table.word.eq(cursor)]
-        m.d.sync += [seen.eq(more), at.eq(cursor), cursor.eq(cursor + 1)]
-        with m.If(cursor == pages.last >> shift):
-            m.d.sync += more.eq(0)
+        seen = Signal()
+        end = Signal()
+        stale = Signal()
+        m.d.comb += [
+            # A word that is to be written is looked at when the table takes it.
+            seen.eq(asked & ~stale & self.table.valid & (self.write_ready | ~self.write_en)),
+            end.eq(seen & (at == pages.last >> shift)),
+            self.table.en.eq(more & (seen | ~asked)),
+            self.table.word.eq(cursor),
+        ]
+        with m.If(asked & self.table.valid & (seen | stale)):
+            m.d.sync += [asked.eq(0), stale.eq(0)]
+        with m.If(self.table.en):
+            m.d.sync += [asked.eq(1), at.eq(cursor), cursor.eq(cursor + 1)]
+            with m.If(cursor == pages.last >> shift):
+                m.d.sync += more.eq(0)
 
         def walk(first):
-            return [cursor.eq(first >> shift), more.eq(1), seen.eq(0)]
+            return [cursor.eq(first >> shift), more.eq(1)]
 
         word = StateWord(m, self.table.data, group=params.group, name="walk")
         mask = Signal(params.group)
@@ -258,6 +270,8 @@ class CommandEngine(wiring.Component):
                 with m.If(seen & wrong.any()):
                     m.d.sync += [
                         more.eq(0),
+                        # The next word is asked for already; nobody looks at it.
+                        stale.eq(self.table.en),
                         outcome.eq(
                             Mux(
                                 (wrong & illegal).bit_select(offset, 1),
@@ -285,10 +299,12 @@ class CommandEngine(wiring.Component):
                 m.d.comb += refused.eq(1)
                 m.next = "IDLE"
             with m.State("APPLY"):
-                m.d.comb += self.hold.eq(work != Work.FINISH)
+                m.d.comb += [
+                    self.hold.eq(work != Work.FINISH),
+                    self.write_en.eq(asked & ~stale & self.table.valid & chosen.any()),
+                ]
                 with m.If(seen):
                     m.d.comb += [
-                        self.write_en.eq(1),
                         self.changed.eq(work != Work.FINISH),
                         self.event.valid.eq(chosen.any()),
                         timers.left_pages.eq(Mux(is_recall | (work == Work.BOOT), 0, chosen & recalling)),

@@ -6,7 +6,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from flexserve_hw.bus.axi4 import AXI4Signature
 from flexserve_hw.params import FlexMemParams
+from flexserve_hw.regs.enums import RecallState
 
+from .cache import CachedTable, cache_members
 from .commands import CommandEngine
 from .drain import Drain
 from .fail import FailRecord
@@ -16,6 +18,7 @@ from .layouts import (
     REGIONS,
     TableReadSignature,
     decision_layout,
+    group_shift,
     page_event_layout,
     page_index_width,
     pfn_width,
@@ -45,7 +48,7 @@ class FlexCore(wiring.Component):
 
     Attributes
     ----------
-    table : PageTable
+    table : PageTable or CachedTable
         The page-state table, for tests that upset its bits.
     window : Window
         The window, for tests that upset its bits.
@@ -64,7 +67,7 @@ class FlexCore(wiring.Component):
         Accepted transactions are not answered.
     status, overrun, overlap, first, write, count : Out; clear : In(1)
         See :class:`.fail.FailRecord`.
-    enable : In(1), base : In(32), pages : In(32); live, ready : Out
+    enable : In(1), base : In(32), pages : In(32), table_base : In(32); live, ready : Out
         Window as configured, and as it is; see :class:`.window.Window`.
     locked : In(1), grace : In
         See :class:`.commands.CommandEngine`.
@@ -80,6 +83,8 @@ class FlexCore(wiring.Component):
         Page of the alarm; pages in FLEX or RECALLING; pages in SCRUBBING.
     running, ranges, left : Out, one per timer
         See :class:`.timers.RecallTimers`.
+    table_bus, probe_hit, probe_miss
+        Only with a table in memory; see :func:`.cache.cache_members`.
     probe_ar_allow, probe_ar_deny, probe_aw_allow, probe_aw_deny, probe_page, probe_scrub, probe_decision : Out
         See :class:`.filter.FlexFilter`.
 
@@ -90,7 +95,7 @@ class FlexCore(wiring.Component):
 
     def __init__(self, *, params: FlexMemParams):
         self._params = params
-        self.table = PageTable(params=params)
+        self.table = PageTable(params=params) if params.cache_lines is None else CachedTable(params=params)
         self.window = Window(params=params)
         below = downstream_shape(params)
         down = AXI4Signature(addr_width=below.addr_width, data_width=below.data_width, id_width=below.id_width)
@@ -114,6 +119,7 @@ class FlexCore(wiring.Component):
                 "enable": In(1),
                 "base": In(32),
                 "pages": In(32),
+                "table_base": In(32),
                 "live": Out(window_layout(params)),
                 "ready": Out(1),
                 "locked": In(1),
@@ -145,6 +151,7 @@ class FlexCore(wiring.Component):
                 "probe_page": Out(page_event_layout(params)),
                 "probe_scrub": Out(1),
                 "probe_decision": Out(decision_layout()),
+                **cache_members(params),
             }
         )
 
@@ -178,6 +185,8 @@ class FlexCore(wiring.Component):
         connect(m, scrubber.finish, engine.finish)
         m.d.comb += scrubber.b.eq(write.scrub_b)
         self._alarms(m, read, write, window, engine)
+        if self._params.cache_lines is not None:
+            self._cache(m, table, window)
         m.d.comb += [
             self.probe_ar_allow.eq(read.allow),
             self.probe_ar_deny.eq(read.deny),
@@ -230,6 +239,21 @@ class FlexCore(wiring.Component):
             self.corrupt_pfn.eq(Mux(window.upset, 0, corrupt_pfn)),
         ]
 
+    def _cache(self, m, table, window):
+        """Tell the table where it lies, and raise the alarm if it can't be written."""
+        connect(m, table.bus, flipped(self.table_bus))
+        m.d.comb += [
+            table.base.eq(window.window.table),
+            table.blank.eq(window.initialise),
+            self.probe_hit.eq(table.hit),
+            self.probe_miss.eq(table.miss),
+        ]
+        with m.If(table.failed):
+            m.d.comb += [
+                self.corrupt.eq(1),
+                self.corrupt_pfn.eq(window.window.base + (table.failed_word << group_shift(self._params))),
+            ]
+
     def _scrubs(self, m, scrubber, write, window):
         """Pass scrub bursts on, but none whose address comes from a corrupt window."""
         sound = ~window.window.corrupt
@@ -275,6 +299,7 @@ class FlexCore(wiring.Component):
             enable=self.enable,
             base=self.base,
             pages=self.pages,
+            table=self.table_base,
             written=engine.written,
             scrubbed=engine.backlog == 0,
         )
@@ -291,6 +316,7 @@ class FlexCore(wiring.Component):
             drained=drain.drained,
         )
         drive(table, write_en=engine.write_en, write_word=engine.write_word, write_data=engine.write_data)
+        drive(engine, write_ready=table.write_ready)
         drive(drain, changed=engine.changed, hold=engine.hold)
         drive(
             scrubber,
@@ -302,6 +328,8 @@ class FlexCore(wiring.Component):
             draining=drain.draining,
             flip=drain.flip,
             drained=drain.drained,
+            entered=engine.event.valid & (engine.event.state == RecallState.SCRUBBING),
+            entered_word=engine.write_word,
         )
         drive(
             freed,

@@ -8,6 +8,7 @@ from flexserve_hw.bus.axi4 import AXI4Signature
 from flexserve_hw.params import FlexMemParams
 from flexserve_hw.regs.regbus import RegisterBusSignature
 
+from .cache import cache_members
 from .core import FlexCore
 from .frames import ManagementFrames
 from .layouts import decision_layout, page_event_layout
@@ -53,12 +54,15 @@ class FlexFilter(wiring.Component):
     probe_expired : Out(1)
         A grace period ended and its pages are taken.
 
+    table_bus, probe_hit, probe_miss
+        Only with a table in memory; see :func:`.cache.cache_members`.
+
     Latency and ordering
     --------------------
-    AR and AW take one cycle, one address per cycle; W follows its address by a cycle at least; R and B pass
-    combinationally. Transactions of one ID and direction are answered in order, denied ones included. What is
-    accepted is answered in full under the verdict it got, also when its page changes state meanwhile; the command
-    that changed it is busy until then.
+    AR and AW take one cycle, one address per cycle, and longer if a page's state must be fetched from memory; W follows
+    its address by a cycle at least; R and B pass combinationally. Transactions of one ID and direction are answered in
+    order, denied ones included. What is accepted is answered in full under the verdict it got, also when its page
+    changes state meanwhile; the command that changed it is busy until then.
     """
 
     def __init__(self, *, params: FlexMemParams):
@@ -86,6 +90,7 @@ class FlexFilter(wiring.Component):
                 "probe_scrub": Out(1),
                 "probe_decision": Out(decision_layout()),
                 "probe_expired": Out(1),
+                **cache_members(params),
             }
         )
 
@@ -112,12 +117,17 @@ class FlexFilter(wiring.Component):
 
         feed(core, regions, "regions", "decerr", "gate", "clear")
         feed(regions, core, "open", "in_flight", "status", "overrun", "overlap", "first", "write")
-        feed(core, frames, "enable", "base", "pages", "locked", "grace", "pop", "request", "request_pages")
+        feed(
+            core, frames, "enable", "base", "pages", "table_base", "locked", "grace", "pop", "request", "request_pages"
+        )
         feed(frames, core, "ready", "owed", "freed_count", "freed_valid", "freed_pfn", "lent", "backlog")
         feed(frames, core, "arrived", "paid", "recalled", "expired", "corrupt", "corrupt_pfn")
         feed(frames, core, "running", "ranges", "left")
         feed(self, core, "probe_ar_allow", "probe_ar_deny", "probe_aw_allow", "probe_aw_deny")
         feed(self, core, "probe_page", "probe_scrub", "probe_decision")
+        if params.cache_lines is not None:
+            connect(m, core.table_bus, flipped(self.table_bus))
+            feed(self, core, "probe_hit", "probe_miss")
         m.d.comb += [
             frames.window.eq(core.live),
             frames.violations.eq(core.count),

@@ -1,6 +1,6 @@
 """Register frames of the page side: one per world."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import C, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -15,6 +15,7 @@ from .layouts import (
     pfn_width,
     window_layout,
 )
+from .line import memory_pages
 from .rules import command_port
 from .states import CODE_WIDTH, decode, page_of
 from .timers import range_layout
@@ -39,7 +40,7 @@ class ManagementFrames(wiring.Component):
         Level interrupts.
     managers : Out(16)
         NSAIDs that may use the normal frame.
-    enable : Out(1), base : Out(32), pages : Out(32)
+    enable : Out(1), base : Out(32), pages : Out(32), table_base : Out(32)
         Window as configured; it does not change once ``enable`` is high.
     locked : Out(1), grace : Out
         Configuration is frozen; grace period within its limits.
@@ -56,7 +57,8 @@ class ManagementFrames(wiring.Component):
 
     Latency and ordering
     --------------------
-    A state query is answered within four cycles, with the state of that time; until then it is not valid.
+    A state query is answered within four cycles, with the state of that time, and kept up to date; until then it is not
+    valid. If the table lies in memory, the answer may take the fetch of a word, and is not kept up to date.
     """
 
     def __init__(self, *, params: FlexMemParams):
@@ -72,6 +74,7 @@ class ManagementFrames(wiring.Component):
                 "enable": Out(1),
                 "base": Out(32),
                 "pages": Out(32),
+                "table_base": Out(32),
                 "locked": Out(1),
                 "grace": Out(params.grace_width),
                 "commands": Out(command_port()).array(2),
@@ -130,33 +133,37 @@ class ManagementFrames(wiring.Component):
 
     def _query(self, m, frames):
         """Look up the two frames' pages in turn."""
-        turn, asked, within = Signal(), Signal(2), Signal()
+        turn, asked, mine, within = Signal(), Signal(), Signal(2), Signal()
+        # A table in memory is asked once per question, so that nobody's old question displaces a word of the cache.
+        fresh = Signal(2)
+        ask = C(1) if self._params.cache_lines is None else fresh.bit_select(turn, 1)
         shift = group_shift(self._params)
         pfn, index, page = Signal(32), Signal(32), Signal(max(1, shift))
         stored, state = Signal(CODE_WIDTH), Signal(3)
+        answered = Signal()
         m.d.comb += [
             pfn.eq(Mux(turn, frames[1].QUERY_PAGE.pfn.value, frames[0].QUERY_PAGE.pfn.value)),
             index.eq(pfn - self.window.base),
-            self.table.en.eq(1),
+            answered.eq(~asked | self.table.valid),
+            within.eq(
+                self.window.initialised & ~self.window.corrupt & (pfn >= self.window.base) & (index < self.window.pages)
+            ),
+            self.table.en.eq(answered & ask & within),
             self.table.word.eq(index[shift:]),
             stored.eq(page_of(self.table.data, page, group=self._params.group)),
             state.eq(decode(stored)),
         ]
-        m.d.sync += [
-            turn.eq(~turn),
-            page.eq(index[:shift]),
-            within.eq(
-                self.window.initialised & ~self.window.corrupt & (pfn >= self.window.base) & (index < self.window.pages)
-            ),
-        ]
+        with m.If(answered):
+            m.d.sync += [turn.eq(~turn), page.eq(index[:shift]), asked.eq(ask & within)]
         for n, regs in enumerate(frames):
             known, valid = Signal(3, name=f"known{n}"), Signal(name=f"valid{n}")
             changes = regs.QUERY_PAGE.pfn.swmod
-            m.d.sync += asked[n].eq((turn == n) & ~changes)
-            with m.If(asked[n]):
-                m.d.sync += [known.eq(Mux(within, state, 0)), valid.eq(within)]
+            with m.If(answered):
+                m.d.sync += [mine[n].eq(ask & (turn == n)), fresh[n].eq(fresh[n] & (turn != n))]
+                with m.If(mine[n]):
+                    m.d.sync += [known.eq(Mux(asked, state, 0)), valid.eq(asked)]
             with m.If(changes):
-                m.d.sync += [known.eq(0), valid.eq(0)]
+                m.d.sync += [known.eq(0), valid.eq(0), mine[n].eq(0), fresh[n].eq(1)]
             m.d.comb += [regs.QUERY_STATE.state.value.eq(known), regs.QUERY_STATE.valid.value.eq(valid)]
 
     def _normal(self, m, regs):
@@ -189,11 +196,14 @@ class ManagementFrames(wiring.Component):
             # The window must not move under a live table.
             regs.WINDOW_BASE.pfn.swwel.eq(lock | enable),
             regs.WINDOW_PAGES.pages.swwel.eq(lock | enable),
+            regs.TABLE_BASE.pfn.swwel.eq(lock | enable),
             regs.GRACE.cycles.swwel.eq(lock),
             regs.MANAGERS.nsaids.swwel.eq(lock),
             self.enable.eq(enable),
             self.base.eq(regs.WINDOW_BASE.pfn.value),
             self.pages.eq(regs.WINDOW_PAGES.pages.value),
+            self.table_base.eq(regs.TABLE_BASE.pfn.value),
+            regs.TABLE_PAGES.pages.value.eq(0 if params.cache_lines is None else memory_pages(params)),
             self.locked.eq(lock),
             self.grace.eq(clamped),
             self.managers.eq(regs.MANAGERS.nsaids.value),

@@ -78,10 +78,12 @@ def region_layout(params: FlexMemParams) -> data.StructLayout:
 def window_layout(params: FlexMemParams) -> data.StructLayout:
     """The flexible window: first page frame, pages, and whether the table holds a state for each of them.
 
-    ``corrupt``: what is stored of it failed its check; nothing else of it can be believed.
+    ``table``: first page frame of the table, if it lies in memory. ``corrupt``: what is stored of it failed its check;
+    nothing else of it can be believed.
     """
+    table = {} if params.cache_lines is None else {"table": pfn_width(params)}
     return data.StructLayout(
-        {"base": pfn_width(params), "pages": page_index_width(params) + 1, "initialised": 1, "corrupt": 1}
+        {"base": pfn_width(params), "pages": page_index_width(params) + 1, **table, "initialised": 1, "corrupt": 1}
     )
 
 
@@ -110,11 +112,19 @@ def decision_layout() -> data.StructLayout:
 
 
 class TableReadSignature(wiring.Signature):
-    """Read port of the page-state table as its user sees it: ``data`` follows ``en`` by a cycle and then holds."""
+    """Read port of the page-state table as its user sees it.
+
+    en : Out(1), word : Out
+        Ask for a word. Not while an answer is awaited.
+    valid : In(1), data : In
+        From the cycle after ``en``: the answer is there, and what it is. Both hold until ``en`` comes again. The answer
+        is what the table holds in some cycle from that of ``en`` on, writes of that cycle included. Without a question
+        ``valid`` says nothing.
+    """
 
     def __init__(self, *, params: FlexMemParams):
         self._width = word_width(params), params.group * CODE_WIDTH
-        super().__init__({"en": Out(1), "word": Out(self._width[0]), "data": In(self._width[1])})
+        super().__init__({"en": Out(1), "word": Out(self._width[0]), "valid": In(1), "data": In(self._width[1])})
 
     def __eq__(self, other):
         return isinstance(other, TableReadSignature) and self._width == other._width

@@ -1,8 +1,9 @@
 """The stage in which an address gets its verdict."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import C, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from flexserve_hw.bus.axi4 import AXI4Shape
 from flexserve_hw.params import FlexMemParams
@@ -19,6 +20,7 @@ from .layouts import (
     region_layout,
     window_layout,
 )
+from .line import memory_pages
 from .regions import RegionCheck
 from .states import CODE_WIDTH, codes, is_legal, page_of
 
@@ -37,8 +39,8 @@ class Lookup(wiring.Component):
     """Accept addresses and judge each by region and by page, once.
 
     An access is allowed if it is a legal burst within its page, its region permits it, and its page, if it lies in the
-    window, is in a state that gives its world access. In a window without initialised table nothing is allowed, and
-    with a corrupt window nothing anywhere.
+    window, is in a state that gives its world access. In a window without initialised table nothing is allowed, with a
+    corrupt window nothing anywhere, and where a table in memory lies nothing ever.
 
     Parameters
     ----------
@@ -62,8 +64,8 @@ class Lookup(wiring.Component):
 
     Latency and ordering
     --------------------
-    One cycle, one address per cycle. ``upstream.ready`` depends combinationally on ``verdict.ready``; a verdict, once
-    offered, does not change, whatever happens to the table.
+    One cycle, one address per cycle; longer only by what the table takes for its answer. ``upstream.ready`` depends
+    combinationally on ``verdict.ready``; a verdict, once offered, does not change, whatever happens to the table.
     """
 
     def __init__(self, *, params: FlexMemParams, write: bool):
@@ -102,29 +104,38 @@ class Lookup(wiring.Component):
         ]
 
         # Everything that decides is held with the address: the table's read port holds its data until the next read.
+        own = C(0)
+        if self._params.cache_lines is not None:
+            # The table itself: nobody's, whatever regions and pages say.
+            shift = exact_log2(memory_pages(self._params))
+            own = (pfn >> shift) == (self.window.table >> shift)
+
         taken, permitted, paged, known, overlap = (
             Signal(name=name) for name in ("taken", "permitted", "paged", "known", "overlap")
         )
-        broken = Signal()
+        broken, asked, answered = Signal(), Signal(), Signal()
         held, epoch = Signal.like(request), Signal()
         shift = group_shift(self._params)
         page = Signal(max(1, shift))
         m.d.comb += [
-            self.upstream.ready.eq(self.open & (~taken | self.verdict.ready)),
+            self.upstream.ready.eq(self.open & (~taken | (answered & self.verdict.ready))),
             self.accept.eq(self.upstream.valid & self.upstream.ready),
-            self.table.en.eq(self.accept),
+            # Only for pages of the window is there anything to look up.
+            self.table.en.eq(self.accept & within & self.window.initialised & ~self.window.corrupt),
             self.table.word.eq(index[shift : page_index_width(self._params)]),
-            self.verdict.valid.eq(taken),
+            answered.eq(~asked | self.table.valid),
+            self.verdict.valid.eq(taken & answered),
         ]
-        with m.If(self.verdict.ready):
+        with m.If(self.verdict.valid & self.verdict.ready):
             m.d.sync += taken.eq(0)
         with m.If(self.accept):
             m.d.sync += [
                 taken.eq(1),
+                asked.eq(self.table.en),
                 held.eq(request),
                 epoch.eq(self.epoch),
                 overlap.eq(regions.overlap),
-                permitted.eq(regions.allow & stays_in_page(request, data_width=self._params.bus.data_width)),
+                permitted.eq(regions.allow & ~own & stays_in_page(request, data_width=self._params.bus.data_width)),
                 # Of a corrupt window nobody knows what lies in it: everything does, in no known state.
                 broken.eq(self.window.corrupt),
                 paged.eq(within | self.window.corrupt),

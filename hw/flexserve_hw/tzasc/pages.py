@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Module, unsigned
 from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
 from flexserve_hw.params import FlexMemParams
 
@@ -30,8 +30,9 @@ class PageTable(wiring.Component):
     -------
     ar, aw, walk, scan, query : In(TableReadSignature)
         Independent read ports. A read in the cycle of a write to the same word returns the new contents.
-    write_en : In(1), write_word : In, write_data : In
-        Replace a word. There is one writer, which reads a word before it writes it.
+    write_en : In(1), write_word : In, write_data : In; write_ready : Out(1)
+        Replace a word, in the cycle in which ``write_ready`` is high. There is one writer, which reads a word before it
+        writes it.
 
     Latency and ordering
     --------------------
@@ -49,6 +50,7 @@ class PageTable(wiring.Component):
                 "scan": read,
                 "query": read,
                 "write_en": In(1),
+                "write_ready": Out(1),
                 "write_word": In(word_width(params)),
                 "write_data": In(params.group * CODE_WIDTH),
             }
@@ -62,8 +64,9 @@ class PageTable(wiring.Component):
             write.addr.eq(self.write_word),
             write.data.eq(self.write_data),
             write.en.eq(self.write_en),
+            self.write_ready.eq(1),
         ]
         for port in (self.ar, self.aw, self.walk, self.scan, self.query):
             read = states.read_port(transparent_for=(write,))
-            m.d.comb += [read.en.eq(port.en), read.addr.eq(port.word), port.data.eq(read.data)]
+            m.d.comb += [read.en.eq(port.en), read.addr.eq(port.word), port.valid.eq(1), port.data.eq(read.data)]
         return m

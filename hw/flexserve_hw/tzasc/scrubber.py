@@ -12,6 +12,7 @@ from flexserve_hw.regs.enums import RecallState
 from .drain import Wait, follow
 from .layouts import PAGE_SHIFT, TableReadSignature, group_shift, page_index_width, window_layout, word_width
 from .states import StateWord, code, first_set
+from .walk import HintedWalk, RoundWalk
 
 __all__ = ["Scrubber"]
 
@@ -36,6 +37,8 @@ class Scrubber(wiring.Component):
         One more page may be started besides ``working``; low when its report might find the freed queue full.
     table : Out(TableReadSignature)
         Scan port.
+    entered : In(1), entered_word : In
+        Pages of a table word enter SCRUBBING in this cycle.
     wanted, draining, flip, drained : In(1)
         See :class:`.drain.Drain`.
     aw : Out(stream), b : In
@@ -49,8 +52,8 @@ class Scrubber(wiring.Component):
 
     Latency and ordering
     --------------------
-    The next page is sought, one table word per cycle, and drained while the present one is written, so pages follow
-    each other without a gap.
+    The next page is sought, a table word every two cycles or as the table answers, and drained while the present one is
+    written, so pages follow each other without a gap. See :mod:`.walk` for the order.
     """
 
     def __init__(self, *, params: FlexMemParams):
@@ -66,6 +69,8 @@ class Scrubber(wiring.Component):
                 "backlog": In(index + 1),
                 "room": In(1),
                 "table": Out(TableReadSignature(params=params)),
+                "entered": In(1),
+                "entered_word": In(word_width(params)),
                 "wanted": In(1),
                 "draining": In(1),
                 "flip": In(1),
@@ -105,39 +110,46 @@ class Scrubber(wiring.Component):
 
     def _scan(self, m, slots, picked, page, wait):
         """Walk the table round and round for a page that nobody works on yet."""
-        shift = group_shift(self._params)
-        cursor = Signal(word_width(self._params))
-        looking = Signal()
-        looked = Signal(word_width(self._params))
-        last = (self.window.pages >> shift) - 1
+        params = self._params
+        shift = group_shift(params)
+        m.submodules.walk = walk = RoundWalk(params=params) if params.cache_lines is None else HintedWalk(params=params)
         seek = Signal()
-        taken = [(slot["busy"], slot["page"]) for slot in slots]
+        asked = Signal()
+        look = Signal()
         busy_pages = 0
-        for busy, owned in taken:
-            same = busy & ((owned >> shift) == looked)
-            busy_pages = busy_pages | (same << owned[:shift] if shift else same)
-        hits = Signal(self._params.group)
+        for slot in slots:
+            same = slot["busy"] & ((slot["page"] >> shift) == walk.word)
+            busy_pages = busy_pages | (same << slot["page"][:shift] if shift else same)
+        scrubbing = Signal(params.group)
+        hits = Signal(params.group)
         offset = Signal(max(1, shift))
-        states = StateWord(m, self.table.data, group=self._params.group, name="scan")
+        states = StateWord(m, self.table.data, group=params.group, name="scan")
         m.d.comb += [
-            offset.eq(first_set(m, hits, name="hits")),
             # More pages wait than are in work, and none is picked.
             seek.eq(self.window.initialised & ~picked & (self.backlog > self.working)),
-            self.table.en.eq(seek),
-            self.table.word.eq(cursor),
-            hits.eq(states.within(code(RecallState.SCRUBBING)) & ~busy_pages),
+            walk.seek.eq(seek),
+            walk.last.eq((self.window.pages >> shift) - 1),
+            walk.entered.eq(self.entered),
+            walk.entered_word.eq(self.entered_word),
+            self.table.en.eq(seek & walk.valid & ~asked),
+            self.table.word.eq(walk.word),
+            look.eq(asked & self.table.valid),
+            scrubbing.eq(states.within(code(RecallState.SCRUBBING))),
+            hits.eq(scrubbing & ~busy_pages),
+            offset.eq(first_set(m, hits, name="hits")),
+            walk.next.eq(look & ~hits.any()),
+            walk.clean.eq(~scrubbing.any() & states.legal.all()),
         ]
-        m.d.sync += [looking.eq(seek), looked.eq(cursor)]
-        with m.If(seek):
-            m.d.sync += cursor.eq(Mux(cursor == last, 0, cursor + 1))
         m.d.sync += follow(wait, flip=self.flip, drained=self.drained)
-        with m.If(looking & seek & hits.any()):
+        with m.If(self.table.en):
+            m.d.sync += asked.eq(1)
+        with m.If(look):
+            m.d.sync += asked.eq(0)
+        with m.If(look & seek & hits.any()):
             # The drain that covers this page: one to come, the one going on, or one that is over.
             m.d.sync += [
                 picked.eq(1),
-                page.eq(Cat(offset[:shift], looked)),
-                cursor.eq(looked),
-                looking.eq(0),
+                page.eq(Cat(offset[:shift], walk.word)),
                 wait.eq(
                     Mux(
                         self.wanted,

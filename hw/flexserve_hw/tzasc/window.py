@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from flexserve_hw.params import FlexMemParams
 
 from .layouts import pfn_width, window_layout
+from .line import memory_pages
 
 __all__ = ["Window"]
 
@@ -15,7 +16,8 @@ class Window(wiring.Component):
     """Check and latch the window, and follow its initialisation.
 
     A window that is empty, larger than the table, not a whole number of table words or not within the address space
-    is never taken over: nothing becomes ready.
+    is never taken over: nothing becomes ready. If the table lies in memory, neither is one that overlaps it, or whose
+    table is not aligned to its size or not within the address space.
 
     The window is stored twice, as it is and complemented. An upset of either copy is seen in the cycle in which it is
     there, so that no page drops out of its protection with a bit of the window.
@@ -31,8 +33,8 @@ class Window(wiring.Component):
 
     Members
     -------
-    enable : In(1), base : In(32), pages : In(32)
-        Configuration, sampled in the first cycle in which ``enable`` is high.
+    enable : In(1), base : In(32), pages : In(32), table : In(32)
+        Configuration, sampled in the first cycle in which ``enable`` is high; ``table`` is ignored if that is on chip.
     written : In(1)
         The last table word of the window is written in this cycle.
     scrubbed : In(1)
@@ -62,6 +64,7 @@ class Window(wiring.Component):
                 "enable": In(1),
                 "base": In(32),
                 "pages": In(32),
+                "table": In(32),
                 "written": In(1),
                 "scrubbed": In(1),
                 "window": Out(window_layout(params)),
@@ -81,6 +84,12 @@ class Window(wiring.Component):
             & ((self.base | self.pages) & (params.group - 1) == 0)
             & (self.base + self.pages <= 1 << pfn_width(params))
         )
+        configured = {"base": self.base, "pages": self.pages}
+        if params.cache_lines is not None:
+            size = memory_pages(params)
+            apart = (self.table + size <= self.base) | (self.base + self.pages <= self.table)
+            sound = sound & (self.table & (size - 1) == 0) & (self.table + size <= 1 << pfn_width(params)) & apart
+            configured["table"] = self.table
         stored, complement = self.stored, data.View(self.stored.shape(), self.complement)
         was_corrupt = Signal()
         m.d.comb += [
@@ -92,13 +101,9 @@ class Window(wiring.Component):
         with m.If(self.enable & ~seen):
             m.d.sync += seen.eq(1)
             with m.If(sound):
-                m.d.sync += [
-                    stored.base.eq(self.base),
-                    stored.pages.eq(self.pages),
-                    complement.base.eq(~self.base),
-                    complement.pages.eq(~self.pages),
-                    self.initialise.eq(1),
-                ]
+                m.d.sync += self.initialise.eq(1)
+                for name, value in configured.items():
+                    m.d.sync += [stored[name].eq(value), complement[name].eq(~value)]
         with m.If(self.initialise & self.written):
             m.d.sync += [self.initialise.eq(0), stored.initialised.eq(1), complement.initialised.eq(0)]
         with m.If(stored.initialised & ~self.window.corrupt & self.scrubbed):

@@ -150,6 +150,8 @@ class PageSide:
             s.GRACE: self._grace,
             s.CONTROL: self._control,
             s.MANAGERS: self._managers,
+            s.TABLE_BASE: Value(frozen=self._frozen),
+            s.TABLE_PAGES: View(lambda: 0),
             s.SIZE_OWED: View(lambda: self.table.owed),
             s.ALARM: Trigger(self._clear_alarm, mask=1, get=lambda: int(self._alarm)),
             s.ALARM_PAGE: View(lambda: self._alarm_page),

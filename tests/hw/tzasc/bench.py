@@ -2,7 +2,8 @@
 
 The scoreboard holds the filter to these, in every cycle of every test:
 
-* a transaction is allowed exactly if its region and the state of its page at its acceptance allow it;
+* a transaction is allowed exactly if its region and the state of its page at its acceptance allow it, or, if that state
+  had to be fetched from memory, at some time from then until its verdict;
 * transactions of one ID and direction are answered in order, once, with all their beats; allowed reads carry what
   memory returned, denied reads zeros;
 * no non-secure read returns a beat that a secure write left behind (SEC-01), no non-secure write lands in a page that
@@ -21,10 +22,12 @@ from amaranth.sim import Simulator
 from flexserve_hw.bus.axi4 import Resp
 from flexserve_hw.params import BusParams, FlexMemParams
 from flexserve_hw.tzasc.filter import FlexFilter
+from flexserve_hw.tzasc.line import memory_pages
 from flexserve_sw.machine import World
 from flexserve_sw.recall import ACCESS, RecallTable
 from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, RecallCommand, RecallResult, RecallState
 from tests.hw.tzasc.clockwork import clockwork
+from tests.hw.tzasc.table_memory import TABLE_PFN, TableMemory
 
 PAGE = 4096
 DRAM_PFN = 0x80000
@@ -34,10 +37,17 @@ NORMAL, SECURE = World.NORMAL, World.SECURE
 S, C, R = RecallState, RecallCommand, RecallResult
 
 
+class variant:
+    """Where the page-state table lies in the tests that run: None on chip, else so many words of it are cached."""
+
+    cache_lines = None
+
+
 def small(**changes) -> FlexMemParams:
     """Few pages, few beats per page, so that a boot takes about four hundred cycles."""
     bus = BusParams(addr_width=32, data_width=1024, id_width=3)
     settings = {"pages": 32, "group": 4, "freed_depth": 8, "grace_min": 50, "grace_max": 5000, "outstanding": 7}
+    settings["cache_lines"] = variant.cache_lines
     return FlexMemParams(**{"bus": bus, **settings, **changes})
 
 
@@ -62,6 +72,8 @@ class Burst:
     accepted: int = -1
     answered: int = -1
     allowed: bool | None = None
+    verdicts: set = field(default_factory=set)
+    missed: bool = False
     resp: list = field(default_factory=list)
     got: list = field(default_factory=list)
     sent: int = 0
@@ -168,6 +180,9 @@ class Bench:
         self.random = random.Random(seed)
         self.seed, self.stall, self.pages = seed, stall, pages
         self.memory = Memory(self, seed=seed + 1, stall=stall, latency=latency)
+        self.table = None
+        if self.params.cache_lines is not None:
+            self.table = TableMemory(self, seed=seed + 2, stall=stall, latency=latency)
         self.cycle = 0
         self.aw, self.w, self.ar = deque(), deque(), deque()
         self.waiting = {True: {}, False: {}}
@@ -270,6 +285,7 @@ class Bench:
         """The page side's part of the boot; leaves regions and gate alone."""
         await self.poke(ctx, FLEX_SECURE.WINDOW_BASE, WINDOW_PFN)
         await self.poke(ctx, FLEX_SECURE.WINDOW_PAGES, self.pages)
+        await self.poke(ctx, FLEX_SECURE.TABLE_BASE, TABLE_PFN)
         await self.poke(ctx, FLEX_SECURE.GRACE, grace)
         await self.poke(ctx, FLEX_SECURE.CONTROL, 2)
         self.golden = RecallTable(
@@ -336,6 +352,10 @@ class Bench:
     def state(self, pfn):
         return self.shadow.get(pfn)
 
+    def holds_table(self, pfn):
+        """Whether the page is part of the table in memory: nobody's, once there is a window."""
+        return self.table is not None and self.enabled and 0 <= pfn - TABLE_PFN < memory_pages(self.params)
+
     def legal(self, burst):
         """Whether ``burst`` is AXI and stays within its page."""
         step = 1 << burst.size
@@ -347,7 +367,7 @@ class Bench:
 
     def allows(self, burst):
         """Whether page and region allow ``burst``, as things are in this cycle."""
-        if not self.legal(burst) or not self.region_allows(burst):
+        if not self.legal(burst) or not self.region_allows(burst) or self.holds_table(burst.pfn):
             return False
         if self.enabled and WINDOW_PFN <= burst.pfn < WINDOW_PFN + self.pages:
             state = S.CORRUPT if burst.pfn == self.corrupt else self.shadow.get(burst.pfn)

@@ -1,5 +1,7 @@
 """What the bench does in every cycle: drive the masters and the memory, then look at every handshake."""
 
+from amaranth.hdl import C
+
 from flexserve_hw.bus.axi4 import Resp
 from flexserve_sw.machine import World
 from flexserve_sw.recall import Outcome
@@ -46,7 +48,12 @@ async def clockwork(bench, ctx):
     samples = [up.aw.ready, up.w.ready, up.ar.ready, up.r.valid, up.r.payload, up.b.valid, up.b.payload]
     samples += [down.aw.valid, down.aw.payload, down.w.valid, down.w.payload, down.ar.valid, down.ar.payload]
     samples += [down.r.ready, down.b.ready, dut.probe_page, dut.probe_decision, dut.probe_expired]
+    samples += [dut.probe_ar_allow, dut.probe_ar_deny, dut.probe_aw_allow, dut.probe_aw_deny]
+    samples += [dut.probe_miss if bench.table else C(0)]
     owner = _Owners()
+    judged = {False: [], True: []}
+    if bench.table:
+        bench.table.begin(ctx)
     previous = {}
     while True:
         # Masters offer.
@@ -100,17 +107,28 @@ async def clockwork(bench, ctx):
                 memory.answers.remove(entry)
                 b.offer(entry, {"id": entry[1], "resp": entry[2]})
 
-        _, _, *values = await ctx.tick().sample(*samples)
+        if bench.table:
+            bench.table.offer(ctx)
+        _, _, *values = await ctx.tick().sample(*samples, *(bench.table.samples if bench.table else ()))
+        if bench.table:
+            bench.table.look(values[len(samples) :])
         (
             up_aw_ready, up_w_ready, up_ar_ready, up_r_valid, up_r, up_b_valid, up_b,
             down_aw_valid, down_aw, down_w_valid, down_w, down_ar_valid, down_ar,
-            down_r_ready, down_b_ready, page, decision, expired,
-        ) = values  # fmt: skip
+            down_r_ready, down_b_ready, page, decision, expired, ar_allow, ar_deny, aw_allow, aw_deny, miss,
+        ) = values[: len(samples)]  # fmt: skip
         _stable(bench, previous, "aw", down_aw_valid, down_aw, aw_ready)
         _stable(bench, previous, "w", down_w_valid, down_w, w_ready)
         _stable(bench, previous, "ar", down_ar_valid, down_ar, ar_ready)
         _stable(bench, previous, "r", up_r_valid, up_r, r_ready)
         _stable(bench, previous, "b", up_b_valid, up_b, b_ready)
+
+        for write, allow, deny in ((False, ar_allow, ar_deny), (True, aw_allow, aw_deny)):
+            if allow or deny:
+                burst = judged[write].pop(0)
+                assert bool(allow) in burst.verdicts, f"{burst}: {bool(allow)} at verdict (seed {bench.seed})"
+                burst.allowed = bool(allow)
+                owner.accepted(burst)
 
         # Page events first: an address accepted in the cycle of a table write sees the new state.
         if page.valid:
@@ -120,13 +138,20 @@ async def clockwork(bench, ctx):
         if decision.valid:
             _decision(bench, decision)
 
+        for write in (False, True):
+            for burst in judged[write]:
+                # What must be fetched is judged by any state that the page has until then.
+                burst.missed = burst.missed or bool(miss >> write & 1)
+                if burst.missed:
+                    burst.verdicts.add(bench.allows(burst))
         for channel, ready, write in ((aw, up_aw_ready, True), (ar, up_ar_ready, False)):
             if channel.item is not None and ready:
                 burst = channel.item
-                burst.accepted, burst.allowed = bench.cycle, bench.allows(burst)
+                burst.accepted = bench.cycle
+                burst.verdicts.add(bench.allows(burst))
+                judged[write].append(burst)
                 bench.waiting[write].setdefault(burst.id, []).append(burst)
                 bench.accepted.append(burst)
-                owner.accepted(burst)
                 channel.withdraw()
         if w.item is not None and up_w_ready:
             burst = w.item
@@ -307,7 +332,8 @@ def _decision(bench, decision):
     code, first, count = bench.open_commands[decision.frame]
     world = World.SECURE if decision.frame else World.NORMAL
     # The grace period starts when the check is over; the golden model learns of it when all is applied.
-    walk = bench.pages // bench.params.group + 2
+    words = bench.pages // bench.params.group
+    walk = words + 2 + (bench.table.slowest * 2 * words if bench.table else 0)
     if bench.windowless:
         outcome = Outcome(RecallResult.OUT_OF_WINDOW, first)
     else:

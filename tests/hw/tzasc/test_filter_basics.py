@@ -4,6 +4,7 @@ from flexserve_sw.regs import FLEX_NORMAL
 from tests.hw.tzasc.bench import NORMAL, PAGE, SECURE, WINDOW_PFN, C, R, S, make_filter_bench
 
 P = WINDOW_PFN
+CACHE_LINES = [None, 2]
 
 
 def test_window_is_zeroed_at_boot_and_nothing_is_reported_as_freed():

@@ -7,6 +7,7 @@ from flexserve_sw.regs import FLEX_NORMAL, TZC
 from tests.hw.tzasc.bench import DRAM_PFN, NORMAL, PAGE, SECURE, WINDOW_PFN, C, R, S, make_filter_bench, small
 
 P = WINDOW_PFN
+CACHE_LINES = [None, 2]
 
 
 async def _into(bench, ctx, state, pfn):
@@ -84,11 +85,12 @@ def test_unrelated_traffic_is_not_stalled_while_a_command_drains():
 
     async def scenario(bench, ctx):
         await bench.boot(ctx)
+        await bench.done(ctx, bench.read((P + 4) * PAGE))
         bench.memory.hold_answers = True
         old = bench.write(P * PAGE, id=7)
         await bench.until(ctx, lambda: old.accepted >= 0, "acceptance")
-        await bench.start(ctx, NORMAL, C.DELEGATE, P, 8)
-        reads = [bench.read((P + 8) * PAGE + 128 * n, id=n % 4) for n in range(24)]
+        await bench.start(ctx, NORMAL, C.DELEGATE, P, 4)
+        reads = [bench.read((P + 4) * PAGE + 128 * n, id=n % 4) for n in range(24)]
         await bench.done(ctx, *reads)
         assert [b.accepted for b in reads] == list(range(reads[0].accepted, reads[0].accepted + 24))
         assert await bench.peek(ctx, FLEX_NORMAL.CMD.STATUS) & 1

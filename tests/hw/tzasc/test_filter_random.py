@@ -4,7 +4,9 @@ import pytest
 
 from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE
 from tests.hw.tzasc.bench import NORMAL, PAGE, SECURE, WINDOW_PFN, C, R, S, make_filter_bench
+from tests.hw.tzasc.table_memory import TABLE_PFN
 
+CACHE_LINES = [None, 1, 2]
 _NORMAL_COMMANDS = (C.DELEGATE, C.RECALL, C.CANCEL)
 _SECURE_COMMANDS = (C.ACCEPT, C.RELEASE)
 
@@ -14,6 +16,8 @@ def _burst(bench):
     rng = bench.random
     size = rng.choice([7, 7, 7, rng.randrange(8)])
     pfn = WINDOW_PFN + rng.randrange(-1, bench.pages + 1)
+    if bench.table and rng.random() < 0.05:
+        pfn = TABLE_PFN
     kind = rng.choice([1, 1, 1, 1, 0, 2])
     beats = rng.choice([1, 1, 2, 3, 4, 8]) if kind != 2 else rng.choice([2, 4, 8, 3])
     offset = rng.randrange(PAGE >> size) << size
@@ -101,8 +105,11 @@ async def _pop(bench, ctx):
 @pytest.mark.parametrize(("seed", "stall"), [(11, 0.0), (12, 0.3)])
 def test_random_adversity_agrees_with_the_golden_model(seed, stall):
     async def scenario(bench, ctx):
-        await _adversity(bench, ctx, cycles=2400)
+        await _adversity(bench, ctx, cycles=3600 if bench.table else 2400)
 
     bench = make_filter_bench(seed=seed, stall=stall, latency=6).run(scenario)
+    if bench.table:
+        assert any(b.pfn == TABLE_PFN for b in bench.accepted)
+        assert sum(b.missed for b in bench.accepted) > 50, "too few lookups were fetched to mean anything"
     results = {R(r) for r in bench.results}
     assert {R.OK, R.BAD_STATE, R.OUT_OF_WINDOW} <= results

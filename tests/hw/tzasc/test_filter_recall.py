@@ -6,6 +6,7 @@ from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE
 from tests.hw.tzasc.bench import NORMAL, PAGE, SECURE, WINDOW_PFN, C, R, S, make_filter_bench, small
 
 P = WINDOW_PFN
+CACHE_LINES = [None, 2]
 
 
 def test_recall_gives_the_grace_period_and_then_takes_the_pages():

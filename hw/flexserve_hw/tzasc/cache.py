@@ -1,0 +1,168 @@
+"""The page-state table in memory, with a cache in front of it."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
+
+from flexserve_hw.params import FlexMemParams
+
+from .cache_port import CachePort, entry_layout, set_of
+from .fetch import LineFetch
+from .layouts import TableReadSignature, pfn_width, word_width
+from .line import PORTS, memory_signature
+from .line_writer import LineWriter
+from .states import CODE_WIDTH
+
+__all__ = ["CachedTable", "cache_members"]
+
+
+def cache_members(params: FlexMemParams) -> dict:
+    """Members that a filter has with its table in memory, and lacks with its table on chip.
+
+    table_bus : Out(AXI4Signature)
+        To the memory that holds the table.
+    probe_hit, probe_miss : Out(5)
+        Per port of :data:`.line.PORTS`: a lookup was answered from the cache, or must be fetched.
+    """
+    if params.cache_lines is None:
+        return {}
+    ports = len(PORTS)
+    return {"table_bus": Out(memory_signature(params)), "probe_hit": Out(ports), "probe_miss": Out(ports)}
+
+
+class CachedTable(wiring.Component):
+    """As :class:`.pages.PageTable`, for tables too large for the chip.
+
+    Each word is a line in memory, with check bits over its states and its number. ``params.cache_lines`` of them are
+    held here, direct mapped. Writes go through: what is written is in the cache in the same cycle and on its way to
+    memory, so an entry can be given up at any time, and memory's copy is never used while a newer one is on the way.
+
+    A word that fails its check, or is answered with an error, reads as all zeros, which is no code word in any page:
+    everyone is denied, and who meets it raises the alarm. It is not kept; the next question fetches it again. After a
+    failed write memory may hold an old state with a check that fits, so from then until reset every word reads as
+    zeros.
+
+    Parameters
+    ----------
+    params : FlexMemParams
+        With ``cache_lines``.
+
+    Attributes
+    ----------
+    entries : Memory
+        The cache, for tests that upset its bits.
+
+    Members
+    -------
+    ar, aw, walk, scan, query, write_en, write_word, write_data, write_ready
+        See :class:`.pages.PageTable`.
+    blank : In(1)
+        Every word is about to be written, and none is relied upon before: reads are answered at once, with zeros.
+    base : In
+        First page of the table in memory, aligned to its size.
+    bus : Out(AXI4Signature)
+        To that memory. The filter denies every access of a master to it, so nobody else reads or writes there.
+    failed : Out(1), failed_word : Out
+        A write of a word failed.
+    hit, miss : Out(5)
+        Per port: a question of the cycle before was answered from the cache, or was not.
+
+    Latency and ordering
+    --------------------
+    A hit is answered in the next cycle; a miss after five cycles, the beats of its line and those of memory, and after
+    the lines that other ports wait for. A question never waits for traffic of the masters: the bus is the table's own.
+    Writes are seen by reads of the same cycle. The first ``cache_lines`` cycles after reset clear the cache; nobody may
+    ask in them.
+    """
+
+    def __init__(self, *, params: FlexMemParams):
+        self._params = params
+        self.entries = memory.Memory(shape=entry_layout(params), depth=max(2, params.cache_lines), init=[])
+        read = In(TableReadSignature(params=params))
+        super().__init__(
+            {
+                **dict.fromkeys(PORTS, read),
+                "write_en": In(1),
+                "write_ready": Out(1),
+                "write_word": In(word_width(params)),
+                "write_data": In(params.group * CODE_WIDTH),
+                "blank": In(1),
+                "base": In(pfn_width(params)),
+                "bus": Out(memory_signature(params)),
+                "failed": Out(1),
+                "failed_word": Out(word_width(params)),
+                "hit": Out(len(PORTS)),
+                "miss": Out(len(PORTS)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        params = self._params
+        m.submodules.entries = entries = self.entries
+        m.submodules.fetch = fetch = LineFetch(params=params)
+        m.submodules.writer = writer = LineWriter(params=params)
+        store = entries.write_port()
+        broken = Signal()
+        swept = Signal()
+        sweep = Signal(range(params.cache_lines + 1))
+        written = Signal()
+        put_word = Signal(word_width(params))
+        put_states = Signal(params.group * CODE_WIDTH)
+        m.d.comb += [
+            swept.eq(sweep == params.cache_lines),
+            writer.base.eq(self.base),
+            writer.i.valid.eq(self.write_en & swept),
+            writer.i.payload.word.eq(self.write_word),
+            writer.i.payload.states.eq(self.write_data),
+            self.write_ready.eq(writer.i.ready & swept),
+            written.eq(self.write_en & self.write_ready),
+            self.failed.eq(writer.failed),
+            self.failed_word.eq(writer.failed_word),
+            writer.asked.eq(fetch.asked),
+            fetch.pending.eq(writer.pending),
+            fetch.base.eq(self.base),
+            fetch.written.eq(written),
+            fetch.written_word.eq(self.write_word),
+            fetch.taken.eq(~written),
+            # One word a cycle becomes known; the engine's goes first.
+            put_word.eq(Mux(written, self.write_word, fetch.fetched)),
+            put_states.eq(Mux(written, self.write_data, fetch.states)),
+            store.en.eq(~swept | written | (fetch.done & ~fetch.bad)),
+            store.addr.eq(Mux(swept, set_of(put_word, params=params), sweep)),
+            store.data.mark.valid.eq(swept),
+            store.data.mark.tag.eq(put_word[exact_log2(params.cache_lines) :]),
+            store.data.complement.eq(~store.data.mark.as_value()),
+            store.data.states.eq(put_states),
+        ]
+        with m.If(~swept):
+            m.d.sync += sweep.eq(sweep + 1)
+        with m.If(writer.failed):
+            m.d.sync += broken.eq(1)
+
+        down = flipped(self.bus)
+        connect(m, fetch.ar, down.ar)
+        connect(m, down.r, fetch.r)
+        connect(m, writer.aw, down.aw)
+        connect(m, writer.w, down.w)
+        connect(m, down.b, writer.b)
+        for n, name in enumerate(PORTS):
+            port = m.submodules[name] = CachePort(params=params)
+            connect(m, flipped(getattr(self, name)), port.user)
+            read = entries.read_port(transparent_for=(store,))
+            m.d.comb += [
+                port.blank.eq(self.blank),
+                port.broken.eq(broken),
+                read.en.eq(port.read_en),
+                read.addr.eq(port.read_set),
+                port.entry.eq(read.data),
+                port.put.valid.eq(written | fetch.done),
+                port.put.word.eq(put_word),
+                port.put.bad.eq(~written & fetch.bad),
+                fetch.want[n].eq(port.want),
+                fetch.word[n].eq(port.word),
+                self.hit[n].eq(port.hit),
+                self.miss[n].eq(port.miss),
+            ]
+        return m

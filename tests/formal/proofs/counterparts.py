@@ -1,13 +1,19 @@
-"""The tally counts right: it behaves as its plain counterpart, which stands for it in the proofs of the paths."""
+"""Tally and queues behave as their plain counterparts, which stand for them in the proofs of the paths."""
 
 from amaranth.hdl import Mux
+from amaranth.lib import fifo
 
 from flexserve_hw.tzasc.tally import Tally
 from tests.formal.harness import Harness, proof
-from tests.formal.ideal import IdealTally
+from tests.formal.ideal import IdealQueue, IdealTally
 from tests.formal.reduced import PATH, PATH_REDUCTIONS
 
 INPUTS = ("epoch", "issue", "issue_id", "issue_epoch", "issue_forward", "head_id")
+QUEUES = {"denied": {"depth": PATH.denied_depth}, "route": {"depth": PATH.bursts_ahead}}
+"""Queues of the paths by one of each depth."""
+
+WIDTH = 12
+
 OUTPUTS = ("ready", "full", "denied", "forwarded")
 
 
@@ -39,3 +45,20 @@ def counts(h: Harness) -> None:
     h.cover("full", real.full & real.ready)
     h.cover("both_epochs", (old[0] != 0) & (old[1] != 0))
 
+
+
+@proof(fast=("denied",), depth=4, reductions={"12 bits": "contents are copied"}, variants=QUEUES)
+def queue(h: Harness, depth: int) -> None:
+    """The library's queue behaves as registers in a row, which stand for it in the proofs of the paths."""
+    real, plain = (fifo.SyncFIFO(width=WIDTH, depth=depth) for _ in "ab")
+    ideal = IdealQueue(plain)
+    plain.elaborate = ideal.elaborate
+    for name, one in (("real", real), ("plain", plain)):
+        h.m.submodules[name] = one
+    for name in ("w_en", "r_en", "w_data"):
+        free = h.free(name, getattr(real, name).shape())
+        h.m.d.comb += [getattr(real, name).eq(free), getattr(plain, name).eq(free)]
+    for name in ("w_rdy", "r_rdy", "level"):
+        h.prove(f"{name}_is_right", getattr(real, name) == getattr(plain, name))
+    h.prove("oldest_comes_first", ~plain.r_rdy | (real.r_data == plain.r_data))
+    h.cover("full", real.level == depth)

@@ -33,15 +33,17 @@ def render() -> str:
         cases = [case for case in ALL_ATTACKS.values() if case.level is level]
         lines += [f"## {level.value.capitalize()} ({len(cases)})", "", text, "", *_table(cases), ""]
     lines += ["## By weakness", "", "| weakness | attacks |", "|---|---|"]
+    # Catalogues are in the order of imports, which is not always the same.
+    by_name = sorted(ALL_ATTACKS.values(), key=lambda case: case.name)
     for weakness in sorted({case.weakness for case in ALL_ATTACKS.values()}, key=lambda w: int(w.number[4:])):
-        names = ", ".join(f"`{case.name}`" for case in ALL_ATTACKS.values() if case.weakness is weakness)
+        names = ", ".join(f"`{case.name}`" for case in by_name if case.weakness is weakness)
         lines.append(f"| {weakness.value} | {names} |")
     return "\n".join(lines) + "\n"
 
 
 def _table(cases: Iterable[Attack[Any]]) -> list[str]:
     lines = ["| attack | aims at | weakness | what the attacker does | control |", "|---|---|---|---|---|"]
-    for case in sorted(cases, key=lambda case: case.aim):
+    for case in sorted(cases, key=lambda case: (case.aim, case.name)):
         control = f"*{case.kind.value}*: {case.control}"
         lines.append(f"| `{case.name}` | {case.aim} | {case.weakness.number} | {case.story} | {control} |")
     return lines

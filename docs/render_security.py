@@ -62,7 +62,7 @@ def render() -> str:
     claims = tomllib.loads(PLAN.read_text())["claim"]
     proved, found = _claims()
     attacked: dict[str, list[str]] = defaultdict(list)
-    for attack in (*ATTACKS.values(), *BUS_ATTACKS.values()):
+    for attack in sorted((*ATTACKS.values(), *BUS_ATTACKS.values()), key=lambda attack: attack.name):
         attacked[attack.aim].append(attack.name)
     lines = [_INTRO, "| | property | claims proved | attacks | tests |", "|---|---|---|---|---|"]
     for claim in claims:

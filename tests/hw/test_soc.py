@@ -16,7 +16,7 @@ from tests.hw.axil import read, write
 PAGE = 4096
 PAGES = 4
 PARAMS = SocParams(
-    flex=FlexMemParams(pages=PAGES, group=4, timers=1, freed_depth=16, grace_min=10),
+    flex=FlexMemParams(pages=PAGES, group=2, timers=1, freed_depth=16, grace_min=10),
     npu=NpuParams(n=4, a_words=64, w_words=64, c_rows=64),
     dram_bytes=PAGES * PAGE,
 )

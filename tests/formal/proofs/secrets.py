@@ -71,7 +71,6 @@ class Copies:
 
 
 @proof(
-    fast=True,
     depth=3,
     reductions=PATH_REDUCTIONS,
     same_powerup=SAME_POWERUP,
@@ -100,7 +99,6 @@ ALARM = (("corrupt",), ("corrupt_pfn",), ("read", "verdict", "payload", "corrupt
 
 
 @proof(
-    fast=True,
     depth=3,
     reductions={
         **PATH_REDUCTIONS,

@@ -48,7 +48,8 @@ class FlexMemParams:
     ``scrub_share`` is n in "the scrubber gets at least one of n write slots under load"; ``scrub_beats`` the beats of a
     scrub burst, short because other writers wait for its end; ``scrub_slots`` the pages it has in work at once, one
     whose bursts go out and others that wait for their answers; ``bursts_ahead`` the writes whose addresses may go ahead
-    of their data; ``denied_depth`` the denied transactions per direction that may wait for their answers.
+    of their data; ``denied_depth`` the denied reads that may wait for their answers, ``denied_writes`` the denied
+    writes that may wait for their data or answers, by default as many as ``bursts_ahead``, so as not to bound those.
 
     ``cache_lines`` None: the page-state table is on chip. Else it lies in memory, and so many words of it are cached.
     """
@@ -66,6 +67,7 @@ class FlexMemParams:
     scrub_slots: int = 4
     bursts_ahead: int = 16
     denied_depth: int = 4
+    denied_writes: int = 16
     cache_lines: int | None = None
 
     def __post_init__(self) -> None:
@@ -98,7 +100,9 @@ class FlexMemParams:
         if self.bursts_ahead < 2:
             raise ValueError(f"Writes ahead of their data must be at least 2, not {self.bursts_ahead!r}")
         if self.denied_depth < 1:
-            raise ValueError(f"Denied transactions that wait must be at least 1, not {self.denied_depth!r}")
+            raise ValueError(f"Denied reads that wait must be at least 1, not {self.denied_depth!r}")
+        if self.denied_writes < 1:
+            raise ValueError(f"Denied writes that wait must be at least 1, not {self.denied_writes!r}")
         if not 1 <= self.grace_min <= self.grace_max < 1 << 32:
             raise ValueError(
                 f"Grace limits must satisfy 1 <= min <= max < 2**32, not {(self.grace_min, self.grace_max)!r}"

@@ -74,6 +74,7 @@ def reduced(**changes) -> FlexMemParams:
         "scrub_slots": 2,
         "bursts_ahead": 2,
         "denied_depth": 1,
+        "denied_writes": 1,
     }
     return FlexMemParams(**{**settings, **changes})
 

@@ -18,6 +18,7 @@ PATH = FlexMemParams(
     scrub_slots=1,
     bursts_ahead=2,
     denied_depth=1,
+    denied_writes=2,
 )
 """For a path, or a part of one, alone: the table is a free input there."""
 
@@ -32,7 +33,7 @@ PATH_REDUCTIONS = {
     "8 data bits": "data are passed on or replaced as a whole; no decision looks at them",
     "1 ID bit": "an ID indexes tallies that are all alike: one stands for any ID, the other for all others",
     "2 outstanding per ID": "a forwarded and a denied one of an ID meet, and the limit is hit",
-    "2 bursts ahead, 1 denied waiting": "a small queue is full and empty most often; a deeper one waits less",
+    "2 writes ahead or denied, 1 denied read": "a small queue is full and empty most often; a deeper one waits less",
     "bursts of at most 4 beats": "a beat counter is compared with the length; beats between first and last are alike",
     "regions 1 to 8 off, region 0 free in every cycle": "the region side gives a verdict of one bit, here any",
     "scrub bursts of 2 beats": "the least that has a first and a last beat of its own",

@@ -74,6 +74,7 @@ REDUCED = FlexMemParams(
     scrub_slots=2,
     bursts_ahead=2,
     denied_depth=1,
+    denied_writes=1,
 )
 """The filter in which mutants are shown to be equivalent: two pages to a word and two words, two of each thing that is
 counted. A mutation of a bit that this filter has not stands at the last bit that it has."""

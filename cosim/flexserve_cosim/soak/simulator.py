@@ -63,6 +63,7 @@ VARIANTS: dict[str, tuple[FlexMemParams, int]] = {
             scrub_slots=2,
             bursts_ahead=4,
             denied_depth=2,
+            denied_writes=2,
         ),
         24,
     ),

@@ -32,6 +32,9 @@ class WritePath(wiring.Component):
     can shift beats into another burst. Beats of a denied burst are swallowed, and the answer follows the last of
     them. Writes of one ID are answered in order, as reads are.
 
+    A write is denied only when there is room for its answer, and keeps that room until the answer is taken. So beats
+    wait for their own master, and those that go downstream for memory, but never for an answer.
+
     A scrub burst goes downstream when the write channel is idle or about to be, or, under load, when it is owed: for
     every ``(scrub_share - 1) * scrub_beats`` beats of upstream bursts, denied ones too, one; and while one is owed no
     upstream address goes ahead of it. So an upstream burst waits for at most twice ``scrub_beats`` beats, and those
@@ -100,13 +103,13 @@ class WritePath(wiring.Component):
         entry, head = Signal(route_layout), Signal(route_layout)
         verdict, request = lookup.verdict.payload, lookup.verdict.payload.request
 
-        overdue = Signal()
+        overdue, room = Signal(), Signal()
         ours = stream.Signature(self.up_aw.payload.shape()).create(path=("ours",))
         m.d.comb += [
             ours.payload.eq(request),
             ours.valid.eq(lookup.verdict.valid & verdict.allow & ~tally.full & ~tally.denied & route.w_rdy),
             self.allow.eq(ours.valid & ours.ready),
-            self.deny.eq(lookup.verdict.valid & ~verdict.allow & ~tally.full & route.w_rdy & ~overdue),
+            self.deny.eq(lookup.verdict.valid & ~verdict.allow & ~tally.full & route.w_rdy & room & ~overdue),
             lookup.verdict.ready.eq(self.allow | self.deny),
             tally.issue.eq(lookup.verdict.ready),
             tally.issue_id.eq(request.id),
@@ -123,7 +126,7 @@ class WritePath(wiring.Component):
         describe(m, self, verdict)
         scrub_done = self._addresses(m, ours, source, overdue)
         self._beats(m, route, head, source, scrub_done)
-        self._answers(m, tally)
+        self._answers(m, tally, room)
         return m
 
     def _addresses(self, m, ours, source, overdue):
@@ -137,7 +140,8 @@ class WritePath(wiring.Component):
         connect(m, buffer.o, flipped(self.down_aw))
         sent, scrub, idle = buffer.i, Signal(), Signal()
         due = max(1, (params.scrub_share - 1) * params.scrub_beats)
-        owed, paid = Signal(range(due + 256)), Signal(range(due + 256))
+        owed = Signal(range(due + 256))
+        paid = Signal.like(owed)
         ahead = Signal(range(_SCRUB_AHEAD + 1))
         scrub_done = Signal()
         ready = self.scrub_aw.valid & (ahead != _SCRUB_AHEAD)
@@ -183,10 +187,10 @@ class WritePath(wiring.Component):
         scrub_beat = Signal(range(self._params.scrub_beats))
         last, scrubbing = Signal(), Signal()
         layout = data.StructLayout({"id": self._params.bus.id_width, "resp": Resp})
-        m.submodules.denied = denied = fifo.SyncFIFO(width=layout.size, depth=self._params.denied_depth)
+        m.submodules.denied = denied = fifo.SyncFIFO(width=layout.size, depth=self._params.denied_writes)
         answer = Signal(layout)
         passes = route.r_rdy & head.allow & source.r_rdy & ~source.r_data
-        swallows = route.r_rdy & ~head.allow & denied.w_rdy
+        swallows = route.r_rdy & ~head.allow
         m.d.comb += [
             scrubbing.eq(source.r_rdy & source.r_data),
             last.eq(beat == head.len),
@@ -217,9 +221,15 @@ class WritePath(wiring.Component):
             m.d.sync += scrub_beat.eq(scrub_beat + 1)
         self._denied = denied, layout
 
-    def _answers(self, m, tally):
-        """Join the answers from below with those of denied writes, and sort out the scrubber's."""
+    def _answers(self, m, tally, room):
+        """Join the answers from below with those of denied writes, and sort out the scrubber's.
+
+        Drives ``room``: one more write may be denied.
+        """
         denied, layout = self._denied
+        promised = Signal(range(self._params.denied_writes + 1))
+        m.d.comb += room.eq(promised != self._params.denied_writes)
+        m.d.sync += promised.eq(promised + self.deny - denied.r_en)
         head = Signal(layout)
         response = stream.Signature(self.up_b.payload.shape())
         below, here = response.create(path=("below",)), response.create(path=("here",))

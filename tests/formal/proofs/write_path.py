@@ -74,6 +74,12 @@ class Writes:
         answer = Cat(watched.request.id, resp_of(watched))
         entry = Cat(watched.forwarded, watched.request.len, answer)
         beat, scrub_beat = h.inner("beat"), h.inner("scrub_beat")
+        # Denied answers that go before the one of the watched write, once it is among them.
+        place, waits = Signal(range(PATH.denied_writes), name="place"), denied.port
+        with h.m.If(given.turn & given.last & fire(self.path.up_w)):
+            h.m.d.sync += place.eq(denied.level - waits.r_en)
+        with h.m.Elif(waits.r_en):
+            h.m.d.sync += place.eq(place - 1)
         allows = [(route.level > n) & route[n][0] for n in range(PATH.bursts_ahead)]
         passes = [(source.level > n) & ~source[n][0] for n in range(PATH.bursts_ahead)]
         h.prove("source_and_route_agree", sum(allows) == sum(passes), lemma=True)
@@ -95,14 +101,18 @@ class Writes:
         counted = Mux(scrub.turn, scrub_beat == scrub.beat, ~idle | (scrub_beat == 0))
         h.prove("scrub_beats_are_counted", counted, lemma=True)
         h.prove("waiting_scrub_has_no_beats", ~(scrub.due & (scrub.ahead != 0)) | (scrub.beat == 0), lemma=True)
+        swallowed = [(route.level > k) & ~route[k][0] for k in range(PATH.bursts_ahead)]
+        h.prove("denied_ones_have_room", h.inner("promised") == denied.level + sum(swallowed), lemma=True)
+        h.prove("no_more_denied_than_room", h.inner("promised") <= PATH.denied_writes, lemma=True)
         for n, owed in enumerate(made.owed):
-            waits = (denied.level != 0) & (denied[0][0] == n)
+            waiting = [(denied.level > k) & (denied[k][0] == n) for k in range(PATH.denied_writes)]
             routed = [(route.level > k) & ~route[k][0] & (route[k][9] == n) for k in range(PATH.bursts_ahead)]
-            h.prove(f"denied_ones_wait{n}", owed == made.below[n] + waits + sum(routed), lemma=True)
+            h.prove(f"denied_ones_wait{n}", owed == made.below[n] + sum(waiting) + sum(routed), lemma=True)
             mine = watched.denied & (watched.request.id == n)
-            before = made.below[n] + Mux(given.due, waits + Mux(given.ahead == 0, 0, routed[0]), 0)
+            routed_before = Mux(given.ahead == 0, 0, routed[0])
+            before = made.below[n] + Mux(given.due, sum(waiting) + routed_before, Mux(place == 0, 0, waiting[0]))
             h.prove(f"denied_one_knows_its_place{n}", ~mine | (watched.ahead == before), lemma=True)
-        here = (denied.level != 0) & (denied[0] == answer)
+        here = (denied.level > place) & (denied[place] == answer)
         h.prove("denied_one_waits", ~(watched.denied & ~given.due) | here, lemma=True)
 
 
@@ -149,6 +159,8 @@ def protocol(h: Harness, at_once: bool) -> None:
     swallowed = watched.denied & given.turn & fire(path.up_w)
     beside = ~path.down_w.valid | made.queues["source"].port.r_data
     h.prove("beats_of_a_denied_write_reach_nothing", ~swallowed | beside, sec="SEC-02")
+    offered = watched.denied & given.turn & path.up_w.valid
+    h.prove("beats_of_a_denied_write_wait_for_nothing", ~offered | path.up_w.ready, sec="SEC-07")
 
     h.prove("answered_after_the_last_beat", ~watched.answering | ~given.due)
     denied_right = up.resp.as_value() == resp_of(watched)
@@ -165,6 +177,10 @@ def protocol(h: Harness, at_once: bool) -> None:
 
     h.cover("allowed_write_of_several_beats", watched.forwarded & watched.answering & path.done & (request.len == 3))
     h.cover("denied_write", watched.denied & watched.answering & path.done)
+    two = (made.queues["denied"].level == 2) & (made.below_of_watched != 0)
+    h.cover("denied_writes_wait_for_memory", watched.denied & ~given.due & two)
+    full = h.inner("promised") == PATH.denied_writes
+    h.cover("denied_write_waits_for_room", watched.pending & full & h.past(watched.pending & full))
     h.cover("scrub_between_two_writes", scrub.turn & sent.due & h.past(fire(path.down_w)) & (sent.ahead == 1))
     h.cover("beats_of_a_denied_write_beside_a_scrub", swallowed & scrub.turn & path.down_w.valid)
     h.cover("epoch_turns_with_traffic_in_flight", sent.due & (path.epoch != watched.epoch))

@@ -124,3 +124,65 @@ def test_commands_check_and_apply_a_group_of_pages_per_cycle():
     make_filter_bench().run(scenario)
     assert spent[12] - spent[4] == 2 * (12 - 4) // 4
     assert spent[4] <= 8
+
+
+def test_denied_writes_behind_allowed_ones_of_their_id_leave_the_scrubber_its_share():
+    """SEC-07: a denied write is answered after the allowed ones of its ID; while it waits for memory, zeros go on."""
+
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        await bench.lend(ctx, P, 8)
+        for n in range(400):
+            bench.write((P + 8) * PAGE, SECURE if n % 2 else NORMAL, id=n // 2 % 8)
+        await bench.command(ctx, SECURE, C.RELEASE, P, 8)
+        before = len(bench.memory.scrub_addresses)
+        await bench.until(ctx, lambda: bench.state(P + 7) is S.NORMAL, "the scrub")
+        assert bench.w, "the load ended before the scrub"
+        cycles = [cycle for cycle, _ in bench.memory.scrub_addresses[before + 4 :]]
+        share = 16 * (len(cycles) - 1) / (cycles[-1] - cycles[0])
+        assert share >= 1 / 4, share
+
+    make_filter_bench(params=small(scrub_share=4), latency=60).run(scenario)
+
+
+@pytest.mark.parametrize("keeper", ["memory", "master"])
+def test_write_data_go_on_while_no_denied_write_can_be_answered(keeper):
+    """SEC-07: whoever keeps answers back, every write whose address was taken gets its data through."""
+
+    async def scenario(bench, ctx):
+        def answers(go):
+            bench.b_ready = go or keeper != "master"
+            bench.memory.hold_answers = keeper == "memory" and not go
+
+        await bench.boot(ctx)
+        answers(False)
+        first = bench.write((P + 8) * PAGE, id=0, beats=4)
+        denied = [bench.write((P + 8) * PAGE, SECURE, id=0, beats=4) for _ in range(3)]
+        passed = bench.write((P + 8) * PAGE, id=1, beats=4)
+        waiting = bench.write((P + 8) * PAGE, SECURE, id=2)
+        last = bench.write((P + 8) * PAGE, id=3)
+        taken = [first, *denied, passed]
+        await bench.until(ctx, lambda: all(b.sent == b.beats for b in taken), "data of what was accepted")
+        assert [b.allowed for b in taken] == [True, False, False, False, True]
+        # The next denied one finds no room; it and what comes after it wait.
+        await ctx.tick().repeat(50)
+        assert waiting.allowed is last.allowed is None
+        assert not any(b.answered >= 0 for b in [*taken, waiting, last])
+        answers(True)
+        await bench.done(ctx, *taken, waiting, last)
+        assert first.answered < min(b.answered for b in denied)
+
+    make_filter_bench(params=small(denied_writes=3)).run(scenario)
+
+
+def test_as_many_denied_writes_as_have_room_cost_no_cycle():
+    """Denied single beats flow one per cycle, between allowed ones too."""
+
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        writes = [bench.write((P + 8) * PAGE, SECURE if n % 3 else NORMAL, id=n % 3 + 3 * (n % 2)) for n in range(60)]
+        await bench.done(ctx, *writes)
+        assert sum(not b.allowed for b in writes) == 40
+        assert writes[-1].accepted - writes[0].accepted == len(writes) - 1
+
+    make_filter_bench(latency=LATENCY).run(scenario)

@@ -11,9 +11,13 @@ from tests.formal.reduced import PATH, PATH_REDUCTIONS, TABLES
 
 
 class Beats:
-    """Where the beats of one burst are: ``due`` are some left, ``ahead`` bursts go before it, ``beat`` were sent."""
+    """Where the beats of one burst are, which ``begins`` now and then.
+
+    ``due``: some are left, ``ahead`` bursts go before it, ``beat`` were sent.
+    """
 
     def __init__(self, h: Harness, name: str, *, begins, queue, ends, beats, length):
+        self.begins = begins
         self.due, self.ahead = Signal(name=f"{name}_due"), Signal(3, name=f"{name}_ahead")
         self.beat = Signal(8, name=f"{name}_beat")
         self.turn = self.due & (self.ahead == 0)

@@ -46,6 +46,7 @@ def share(h: Harness, at_once: bool) -> None:
     # Beats to come, in the order in which they go.
     upstream = [Mux(there[n], length[n] + 1 - (beat if n == 0 else 0), 0) for n in range(PATH.bursts_ahead)]
     scrubs = [(source.level > n) & source[n][0] for n in range(PATH.bursts_ahead)]
+    h.prove("scrub_bursts_are_counted", h.inner("ahead") == sum(scrubs), lemma=True)
     own = [Mux(s, PATH.scrub_beats - (scrub_beat if n == 0 else 0), 0) for n, s in enumerate(scrubs)]
     offered = path.down_w.ready & (path.up_w.valid | scrubs[0])
 
@@ -53,7 +54,7 @@ def share(h: Harness, at_once: bool) -> None:
     first_allowed = Mux(route[0][0], upstream[0], upstream[0] + upstream[1])
     rest = Mux(scrub.ahead == 0, own[0], PATH.scrub_beats + Mux(scrubs[0], own[0], first_allowed))
     age = Signal(range(64), name="cycles_since_its_address")
-    m.d.sync += age.eq(Mux(scrub.due, age + offered, 0))
+    m.d.sync += age.eq(Mux(scrub.due & ~scrub.begins, age + offered, 0))
     h.prove("each_beat_offered_brings_it_nearer", ~scrub.due | (age + rest <= BEFORE_DATA), lemma=True)
     h.prove("scrub_burst_is_sent_in_time", ~scrub.due | (age < BEFORE_DATA), sec="SEC-07")
 
@@ -66,10 +67,12 @@ def share(h: Harness, at_once: bool) -> None:
     h.prove("what_is_let_in_is_owed", let_in <= owed, lemma=True)
     h.prove("upstream_beats_let_in_before_a_scrub_burst_are_limited", let_in <= MOST_BEFORE, sec="SEC-07")
     took = ~h.past(path.down_aw.valid & ~path.down_aw.ready)
-    left = sum(upstream) + sum(own) + (MOST_BEFORE - owed)
+    h.prove("address_waits_in_the_buffer", h.inner("aw_buffer.full") == ~took, lemma=True)
+    # What comes to an empty path has its first beat a cycle later: a burst let in may take one more than its beats.
+    left = sum(upstream) + sum(own) + 2 * (MOST_BEFORE - owed)
     asked = Signal(range(64), name="cycles_since_its_request")
     m.d.sync += asked.eq(Mux(waits, asked + (offered & took), 0))
-    most = ADDRESSED + MOST_BEFORE
+    most = ADDRESSED + 2 * MOST_BEFORE
     h.prove("each_beat_offered_brings_its_turn_nearer", ~path.scrub_aw.valid | (asked + left <= most), lemma=True)
     h.prove("scrub_burst_gets_its_turn_in_time", ~waits | (asked < most), sec="SEC-07")
 

@@ -135,18 +135,20 @@ def under_load(phone: Phone, *, pages: int = 4, seed: int = 1) -> list[Figure]:
         )
         for name, writes in loads
     ]
-    # A denied answer waits for those of its ID before it, and holds data back: a known weakness, without a limit.
+    # A denied write is answered after the allowed ones of its ID; nobody's data may wait for that.
     before = phone.driver.memory_latency
     phone.driver.slow_down(_SLOW)
-    behind = [Burst(address=page_address(half), id=n // 2, nonsecure=1 - n % 2) for n in range(16)]
-    found.append(
-        Figure(
-            group="scrub",
-            name=f"share under load, denied single beats behind allowed ones of their ID, memory of {_SLOW} cycles",
-            value=_share(phone, behind, pages),
-            unit="% of write slots",
+    for beats in (1, 16):
+        behind = [Burst(address=page_address(half), beats=beats, id=n // 2, nonsecure=1 - n % 2) for n in range(16)]
+        found.append(
+            Figure(
+                group="scrub",
+                name=f"share under load, in turn allowed and denied on 8 IDs, {beats} beats, memory of {_SLOW} cycles",
+                value=_share(phone, behind, pages),
+                unit="% of write slots",
+                at_least=guaranteed,
+            )
         )
-    )
     phone.driver.slow_down(before)
     return found
 

@@ -9,7 +9,7 @@ from tests.formal.ideal import IdealQueue, IdealTally
 from tests.formal.reduced import PATH, PATH_REDUCTIONS
 
 INPUTS = ("epoch", "issue", "issue_id", "issue_epoch", "issue_forward", "head_id")
-QUEUES = {"denied": {"depth": PATH.denied_writes}, "route": {"depth": PATH.bursts_ahead}}
+QUEUES = {"denied": {"depth": PATH.denied_depth}, "route": {"depth": PATH.bursts_ahead}}
 """Queues of the paths by one of each depth."""
 
 WIDTH = 12

@@ -2,7 +2,6 @@
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.crc import Processor
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -10,7 +9,7 @@ from flexserve_hw.bus.axi4 import Burst, Resp
 from flexserve_hw.params import FlexMemParams
 
 from .layouts import pfn_width, word_width
-from .line import PORTS, check_parameters, line_beats, line_bytes, line_of, memory_signature
+from .line import CHECK_WIDTH, PORTS, check_of, line_beats, line_bytes, line_of, memory_signature
 from .states import CODE_WIDTH
 
 __all__ = ["LineFetch", "line_address", "line_request"]
@@ -84,7 +83,7 @@ class LineFetch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         params = self._params
-        m.submodules.crc = crc = Processor(check_parameters(params))
+        check = Signal(CHECK_WIDTH)
         beats, width = line_beats(params), params.bus.data_width
         line = Signal(beats * width)
         beat = Signal(range(beats))
@@ -94,9 +93,7 @@ class LineFetch(wiring.Component):
         after = Signal.like(turn)
         m.d.comb += [
             self.states.eq(line[: len(self.states)]),
-            crc.start.eq(crc.valid),
-            crc.data.eq(Cat(self.states, self.fetched)),
-            self.bad.eq(failed | (line != line_of(self.states, crc.crc, params=params))),
+            self.bad.eq(failed | (line != line_of(self.states, check, params=params))),
             *line_request(self.ar.payload, self.base, self.fetched, params=params),
         ]
         # Round robin: the first port from `turn` on that waits.
@@ -128,7 +125,7 @@ class LineFetch(wiring.Component):
                     with m.If(beat == beats - 1):
                         m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.comb += crc.valid.eq(1)
+                m.d.sync += check.eq(check_of(self.states, self.fetched))
                 m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += self.done.eq(~stale)

@@ -43,6 +43,8 @@ class CachePort(wiring.Component):
     -------
     user : In(TableReadSignature)
         Who asks.
+    nonsecure : Out(1)
+        World of the question that is being answered.
     blank : In(1)
         Nobody minds what the table holds: answer at once.
     broken : In(1)
@@ -53,6 +55,8 @@ class CachePort(wiring.Component):
         Words that become known. But for bad ones they are written to the cache in this cycle.
     want : Out(1), word : Out
         ``word`` is waited for.
+    takes : Out(1)
+        The word that is put is waited for, and no bad one.
     hit, miss : Out(1)
         A question of the cycle before is, or isn't, answered from the cache.
 
@@ -67,6 +71,7 @@ class CachePort(wiring.Component):
         super().__init__(
             {
                 "user": In(TableReadSignature(params=params)),
+                "nonsecure": Out(1),
                 "blank": In(1),
                 "broken": In(1),
                 "read_en": Out(1),
@@ -75,6 +80,7 @@ class CachePort(wiring.Component):
                 "put": In(PutSignature(params=params)),
                 "want": Out(1),
                 "word": Out(word_width(params)),
+                "takes": Out(1),
                 "hit": Out(1),
                 "miss": Out(1),
             }
@@ -96,14 +102,15 @@ class CachePort(wiring.Component):
             user.data.eq(Mux(found & ~failed & ~self.broken & ~self.blank, self.entry.states, 0)),
             self.want.eq(asked & ~user.valid),
             mine.eq(self.want & self.put.valid & (self.put.word == self.word)),
-            self.read_en.eq(user.en | (mine & ~self.put.bad)),
+            self.takes.eq(mine & ~self.put.bad),
+            self.read_en.eq(user.en | self.takes),
             self.read_set.eq(set_of(Mux(user.en, user.word, self.word), params=params)),
             self.hit.eq(fresh & found & ~self.blank),
             self.miss.eq(fresh & self.want),
         ]
         m.d.sync += fresh.eq(user.en)
         with m.If(user.en):
-            m.d.sync += [asked.eq(1), self.word.eq(user.word), failed.eq(0)]
+            m.d.sync += [asked.eq(1), self.word.eq(user.word), self.nonsecure.eq(user.nonsecure), failed.eq(0)]
         with m.Elif(mine & self.put.bad):
             m.d.sync += failed.eq(1)
         return m

@@ -128,8 +128,9 @@ class CachedTable(wiring.Component):
             writer.i.valid.eq(self.write_en & swept & ~broken),
             writer.i.payload.word.eq(self.write_word),
             writer.i.payload.states.eq(self.write_data),
-            self.write_ready.eq(writer.i.ready & swept & ~broken),
-            written.eq(self.write_en & self.write_ready),
+            # With nothing to be believed any more, writes go nowhere, so that nobody waits for them.
+            self.write_ready.eq(broken | (writer.i.ready & swept)),
+            written.eq(self.write_en & self.write_ready & ~broken),
             self.failed.eq(writer.failed),
             self.failed_word.eq(writer.failed_word),
             writer.asked.eq(fetch.asked),

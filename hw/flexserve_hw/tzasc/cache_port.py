@@ -95,11 +95,16 @@ class CachePort(wiring.Component):
         sound = Signal()
         found = Signal()
         mine = Signal()
+        # An answer, once given, stays as it is, whatever becomes of the table: its user may have acted upon it.
+        answered = Signal()
+        hidden = Signal()
+        hides = Signal()
         m.d.comb += [
             sound.eq(mark.as_value() == ~self.entry.complement),
             found.eq(sound & mark.valid & (mark.tag == self.word[exact_log2(params.cache_lines) :])),
-            user.valid.eq(asked & (found | ~sound | failed | self.broken | self.blank)),
-            user.data.eq(Mux(found & ~failed & ~self.broken & ~self.blank, self.entry.states, 0)),
+            hides.eq(Mux(answered, hidden, self.broken | self.blank)),
+            user.valid.eq(asked & (answered | found | ~sound | failed | hides)),
+            user.data.eq(Mux(found & ~failed & ~hides, self.entry.states, 0)),
             self.want.eq(asked & ~user.valid),
             mine.eq(self.want & self.put.valid & (self.put.word == self.word)),
             self.takes.eq(mine & ~self.put.bad),
@@ -108,7 +113,7 @@ class CachePort(wiring.Component):
             self.hit.eq(fresh & found & ~self.blank),
             self.miss.eq(fresh & self.want),
         ]
-        m.d.sync += fresh.eq(user.en)
+        m.d.sync += [fresh.eq(user.en), answered.eq(user.valid & ~user.en), hidden.eq(hides)]
         with m.If(user.en):
             m.d.sync += [asked.eq(1), self.word.eq(user.word), self.nonsecure.eq(user.nonsecure), failed.eq(0)]
         with m.Elif(mine & self.put.bad):

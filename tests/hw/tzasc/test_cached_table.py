@@ -330,6 +330,44 @@ def test_latency_of_a_denied_access_does_not_tell_what_the_secure_world_touched(
     make_filter_bench(latency=LATENCY).run(scenario)
 
 
+def test_answer_that_was_given_stays_when_the_table_breaks():
+    """A verdict that waits downstream must not change under its address; what is asked afterwards reads as zeros."""
+    params = small(cache_lines=2)
+    table = CachedTable(params=params)
+    states = (1 << params.group) - 1
+
+    async def scenario(ctx):
+        await ctx.tick().repeat(4)
+        for channel in (table.bus.aw, table.bus.w):
+            ctx.set(channel.ready, 1)
+        ctx.set(table.write_data, states)
+        ctx.set(table.write_en, 1)
+        await ctx.tick()
+        ctx.set(table.write_en, 0)
+        ctx.set(table.ar.en, 1)
+        await ctx.tick()
+        ctx.set(table.ar.en, 0)
+        ctx.set(table.bus.b.payload.resp, 2)
+        ctx.set(table.bus.b.valid, 1)
+        for _ in range(4):
+            *_, valid, data = await ctx.tick().sample(table.ar.valid, table.ar.data)
+            assert (valid, data) == (1, states)
+            ctx.set(table.bus.b.valid, 0)
+        ctx.set(table.ar.en, 1)
+        await ctx.tick()
+        ctx.set(table.ar.en, 0)
+        *_, valid, data = await ctx.tick().sample(table.ar.valid, table.ar.data)
+        assert (valid, data) == (1, 0)
+        ctx.set(table.write_en, 1)
+        *_, ready, aw = await ctx.tick().sample(table.write_ready, table.bus.aw.valid)
+        assert (ready, aw) == (1, 0)
+
+    simulator = Simulator(table)
+    simulator.add_clock(1e-9)
+    simulator.add_testbench(scenario)
+    simulator.run()
+
+
 @pytest.mark.parametrize("delay", range(8))
 def test_line_fetched_for_a_corrupt_window_is_not_believed(delay):
     """SEC-11: a bit of the table's place flips while a word is awaited; a line that fits its check lies there too."""

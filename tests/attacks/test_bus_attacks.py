@@ -62,7 +62,7 @@ def reports(control: bool, level: Level = Level.BUS) -> dict[str, dict[str, Any]
 
 @pytest.mark.rtl
 @pytest.mark.parametrize(("name", "level"), CASES)
-def test_attack_on_the_pins_is_blocked(name: str, level: Level) -> None:
+def test_attack_on_the_bus_is_blocked(name: str, level: Level) -> None:
     report = reports(control=False, level=level)[name]
     assert report["outcome"] == "blocked", report["evidence"]
     assert report["evidence"]["trials"] >= LEAST.get(name.removeprefix(AGAIN), 1)
@@ -70,7 +70,7 @@ def test_attack_on_the_pins_is_blocked(name: str, level: Level) -> None:
 
 @pytest.mark.rtl
 @pytest.mark.parametrize(("name", "level"), CASES)
-def test_attack_on_the_pins_succeeds_without_protection(name: str, level: Level) -> None:
+def test_attack_on_the_bus_succeeds_without_protection(name: str, level: Level) -> None:
     report = reports(control=True, level=level)[name]
     assert report["outcome"] == "succeeded", report["evidence"]
 

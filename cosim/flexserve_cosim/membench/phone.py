@@ -34,9 +34,9 @@ _SECURE_COMMANDS = (RecallCommand.ACCEPT, RecallCommand.RELEASE, RecallCommand.S
 
 
 def table_base(flex: FlexMemParams) -> int:
-    """First page of a page-state table in memory: behind the largest window, at a multiple of its size."""
+    """First page of a page-state table in memory: behind the largest window and a page, at a multiple of its size."""
     size = memory_pages(flex)
-    return -(-(BASE_PFN + flex.pages) // size) * size
+    return -(-(BASE_PFN + flex.pages + 1) // size) * size
 
 
 def page_address(page: int) -> int:
@@ -66,6 +66,8 @@ def mixed(
 
 class Phone:
     """A driver whose filter is booted: everything allowed outside the window, all pages NORMAL, the gate open.
+
+    The window has ``pages`` pages from ``base`` on, all of the table without.
 
     Scripts are built from the steps that the methods return; both worlds' management needs no time of its own here, so
     what is measured is the hardware's.

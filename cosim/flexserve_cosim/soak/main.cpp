@@ -268,6 +268,7 @@ class Bench {
             if (t.m_axi_table_rvalid) put(t.m_axi_table_rdata, lines_.r_data().data());
             t.m_axi_table_rlast = t.m_axi_table_rvalid && lines_.r_last();
             t.m_axi_table_bvalid = live && lines_.b_valid();
+            t.m_axi_table_rresp = t.m_axi_table_bresp = 0;
         }
     }
     template <class Top>

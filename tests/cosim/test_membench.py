@@ -124,7 +124,8 @@ def test_cached_commands_do_what_those_on_chip_do(cached):
 
 def test_table_of_16_gib_is_written_with_the_gate_closed():
     figures = {figure.name: figure.value for figure in initialisation(seed=SEED)}
-    assert figures["writing the table, 16 GiB"] < 5 * HUGE.pages // HUGE.group
+    # Four lines under way in a memory of 20 cycles: a line in a little more than six.
+    assert figures["writing the table, 16 GiB"] < 7 * HUGE.pages // HUGE.group
     assert figures["zeroing at boot, 16 GiB"] < 260
 
 

@@ -21,7 +21,7 @@ REDUCTIONS = {
     "4 table words of 1 page, 2 cached": "two words share an entry and two do not; a page's bits are copied together",
     "a line of one beat": "beats are shifted in and counted; random tests and the soak campaign run lines of two",
     "two of the three ports of management never ask": "they are like the third, and take turns with it",
-    "the check of a line is any, and any line may pass it": "a line that fails it is not used, nothing else rests on it",
+    "the check of a line is any, and any line may pass it": "a line that fails it is not used; no more rests on it",
     "one word is followed, any of them": "lines of the others hold anything in every cycle, so nothing rests on them",
 }
 _AHEAD = 4

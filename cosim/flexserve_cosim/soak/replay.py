@@ -201,7 +201,7 @@ class Replay:
         self._expect(cycle, punctual, f"a grace period ends {late} cycles after its deadline")
         others = [t for t in golden.running if t is not timer]
         golden.running = [timer]
-        pages = golden.expire(first)
+        pages = golden.expire(max(first, timer.deadline))
         golden.running = others
         self._take(cycle, "an expiry", set(pages), S.SCRUBBING)
         self._flags.add("expired")

@@ -114,7 +114,7 @@ class CachedTable(wiring.Component):
         params = self._params
         m.submodules.fetch = fetch = LineFetch(params=params)
         m.submodules.writer = writer = LineWriter(params=params)
-        failed = Signal()
+        gone = Signal()
         broken = Signal()
         swept = Signal()
         sweep = Signal(range(params.cache_lines + 1))
@@ -122,7 +122,7 @@ class CachedTable(wiring.Component):
         put_word = Signal(word_width(params))
         put_states = Signal(params.group * CODE_WIDTH)
         m.d.comb += [
-            broken.eq(failed | self.corrupt),
+            broken.eq(gone | self.corrupt),
             swept.eq(sweep == params.cache_lines),
             writer.base.eq(self.base),
             writer.i.valid.eq(self.write_en & swept & ~broken),
@@ -146,7 +146,7 @@ class CachedTable(wiring.Component):
         with m.If(~swept):
             m.d.sync += sweep.eq(sweep + 1)
         with m.If(writer.failed | self.corrupt):
-            m.d.sync += failed.eq(1)
+            m.d.sync += gone.eq(1)
 
         down = flipped(self.bus)
         connect(m, fetch.ar, down.ar)

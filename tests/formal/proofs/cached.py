@@ -141,7 +141,75 @@ class _Memory:
             bus.r.payload.resp.eq(h.free("r_resp", 2)),
             bus.r.payload.data.eq(Mux(ours, good, h.free("r_data", len(good)))),
         ]
-        self.asked = asked
+        self.asked, self.slots, self.level, self.present = asked, slots, level, present
+        self.reading, self.ours = reading, ours
+        self.half = (had_address, had_beat, its_mine, its_line)
+
+
+def _lemmas(h: Harness, dut, memory: _Memory, looks, *, word, base, now, known, params: FlexMemParams) -> None:
+    """Where the newest states of the word are: in every entry that holds it, and at the end of its way to memory."""
+    m, gone = h.m, h.inner("gone")
+    for name, look in looks.items():
+        m.d.comb += look.addr.eq(word[:1])
+        mark = look.data.mark
+        holds = (mark.as_value() == ~look.data.complement) & mark.valid & (mark.tag == word[1])
+        h.prove(f"{name}_bank_is_up_to_date", ~(known & holds) | gone | (look.data.states == now), lemma=True)
+
+    waiting = [h.inner(f"writer.waiting{n}") for n in range(_AHEAD)]
+    words = [h.inner(f"writer.word{n}") for n in range(_AHEAD)]
+    head, tail = h.inner("writer.head"), h.inner("writer.tail")
+    bus, (had_address, had_beat, its_mine, its_line) = dut.bus, memory.half
+    sending, count = bus.aw.valid | bus.w.valid, sum(waiting)
+    h.prove("lines_are_counted", count == memory.level + sending, lemma=True)
+    h.prove("tail_is_behind_them", tail == (head + count)[:2], lemma=True)
+    h.prove(
+        "halves_are_of_one_line",
+        (had_address == (sending & ~bus.aw.valid)) & (had_beat == (sending & ~bus.w.valid)),
+        lemma=True,
+    )
+    for n in range(_AHEAD):
+        h.prove(f"ring_has_no_hole{n}", waiting[n] == ((Const(n, 2) - head)[:2] < count), lemma=True)
+
+    def at(index):
+        found = words[0]
+        for n in range(1, _AHEAD):
+            found = Mux(index[:2] == n, words[n], found)
+        return found
+
+    last = Signal(2, name="last_word")
+    m.d.comb += last.eq(at(tail - 1))
+    address, states = h.inner("writer.address"), h.inner("writer.states")
+    h.prove("line_goes_to_its_place", ~sending | (address == line_address(base, last, params=params)), lemma=True)
+    h.prove("half_is_known", ~had_address | (its_mine == (last == word)), lemma=True)
+    h.prove("half_is_kept", ~had_beat | (its_line == states), lemma=True)
+    newest = memory.present
+    for n, (mine, line) in enumerate(memory.slots):
+        there = memory.level > n
+        h.prove(f"slot_is_of_its_word{n}", ~there | (mine == (at(head + n) == word)), lemma=True)
+        newest = Mux(there & mine, line, newest)
+    newest = Mux(sending & (last == word), states, newest)
+    h.prove("newest_is_on_its_way_or_there", ~known | gone | (newest == now), lemma=True)
+
+    state, fetched, stale = h.inner("fetch.fetch_state"), h.inner("fetch.fetched"), h.inner("fetch.stale")
+    asks, reads, checks = state == 1, state == 2, state >= 3
+    under_way = Cat(w & (n == word) for w, n in zip(waiting, words, strict=True)).any()
+    mine = (fetched == word) & ~stale
+    h.prove("state_of_the_fetch_is_one", state <= 4, lemma=True)
+    h.prove("memory_reads_what_is_fetched", memory.reading == reads, lemma=True)
+    h.prove(
+        "fetch_goes_to_its_place",
+        ~(asks | reads) | (h.inner("fetch.address") == line_address(base, fetched, params=params)),
+        lemma=True,
+    )
+    h.prove("fetch_is_of_its_word", ~reads | (memory.ours == (fetched == word)), lemma=True)
+    h.prove("fetch_overtakes_no_write", ~((asks | reads | checks) & mine & under_way), lemma=True)
+    h.prove("line_on_its_way_is_the_present", ~(reads & mine & known) | gone | (memory.fetched == now), lemma=True)
+    line, failed = h.inner("fetch.line"), h.inner("fetch.failed")
+    h.prove(
+        "line_that_came_is_the_present",
+        ~(checks & mine & known) | gone | failed | (line[:CODE_WIDTH] == now),
+        lemma=True,
+    )
 
 
 @proof(reductions=REDUCTIONS, limit=600, cover_depth=24)
@@ -152,9 +220,11 @@ def table(h: Harness) -> None:
     answer with errors.
     """
     p = small()
+    made = CachedTable(params=p)
+    looks = {name: bank.read_port(domain="comb") for name, bank in made.banks.items()}
     # Any line may pass its check, or fail it.
     with patch("flexserve_hw.tzasc.fetch.check_of", lambda states, word: h.free("check", CHECK_WIDTH)):
-        dut = h.dut(CachedTable(params=p))
+        dut = h.dut(made)
     m = h.m
     word, base = h.constant("word", 2), h.constant("base", p.bus.addr_width - PAGE_SHIFT)
     guess = h.constant("guess", CODE_WIDTH)
@@ -166,12 +236,14 @@ def table(h: Harness) -> None:
     m.d.sync += age.eq(Mux(age == 3, 3, age + 1))
     asks = [getattr(dut, name).en for name in ("ar", "aw", "walk")]
     h.assume("nobody_asks_before_the_cache_is_clear", (age == 3) | ~Cat(asks).any())
-    written = dut.write_en & dut.write_ready & (dut.write_word == word)
+    taken = dut.write_en & dut.write_ready & ~h.inner("gone") & ~dut.corrupt
+    written = taken & (dut.write_word == word)
     now, known = Signal(CODE_WIDTH, name="now"), Signal(name="known")
     holds, sure = Signal(CODE_WIDTH, name="holds"), Signal(name="sure")
     m.d.comb += [holds.eq(Mux(written, dut.write_data, now)), sure.eq(known | written)]
     m.d.sync += [now.eq(holds), known.eq(sure)]
 
+    _lemmas(h, dut, memory, looks, word=word, base=base, now=now, known=known, params=p)
     for name in ("ar", "walk"):
         port = getattr(dut, name)
         waits, held, fetched = (Signal(name=f"{name}_{what}") for what in ("asked", "held", "fetched"))
@@ -183,6 +255,7 @@ def table(h: Harness) -> None:
                 held.eq(held | (written & (dut.write_data == guess))),
                 fetched.eq(fetched | (memory.asked & waits & ~port.valid)),
             ]
+        h.prove(f"{name}_has_seen_the_present", ~waits | (now != guess) | held, lemma=True)
         answer = waits & port.valid & (port.data == guess) & (guess != 0)
         h.prove(f"{name}_answers_what_was_held_since", ~answer | held, sec="SEC-01 SEC-02 SEC-03 SEC-11")
         answered = h.past(port.valid & ~port.en)

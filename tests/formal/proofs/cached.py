@@ -12,6 +12,7 @@ from flexserve_hw.tzasc.layouts import PAGE_SHIFT
 from flexserve_hw.tzasc.line import CHECK_WIDTH, line_of, memory_pages
 from flexserve_hw.tzasc.lookup import Lookup
 from flexserve_hw.tzasc.states import CODE_WIDTH
+from flexserve_hw.tzasc.walk import HintedWalk
 from flexserve_hw.tzasc.window import Window
 from tests.formal.axi import any_region
 from tests.formal.harness import Harness, proof
@@ -280,3 +281,30 @@ def table(h: Harness) -> None:
         ~broken | ~h.past(dut.ar.en) | (dut.ar.valid & (dut.ar.data == 0)),
         sec="SEC-11",
     )
+
+
+@proof(
+    reductions={"8 table words, one row of hints": "a row is read as a whole; rows follow each other by number"},
+    limit=200,
+)
+def hints(h: Harness) -> None:
+    """The word that the scrubber looks at stays until it has; a hint stays until its word was found clean."""
+    p = reduced(pages=8, cache_lines=1)
+    dut = HintedWalk(params=p)
+    look = dut.hints.read_port(domain="comb")
+    h.dut(dut)
+    word, last = h.constant("word", 3), h.constant("last", 3)
+    h.drive(dut, "in", but=("last", "next"))
+    h.m.d.comb += [dut.last.eq(last), dut.next.eq(h.free("next", 1) & dut.valid), look.addr.eq(0)]
+    waits, before = h.past(dut.valid & ~dut.next), h.past(dut.word)
+    h.prove("word_stays_until_it_is_looked_at", ~waits | (dut.valid & (dut.word == before)), sec="SEC-02")
+    h.prove("words_lie_in_the_window", ~dut.valid | (dut.word <= last), sec="SEC-02")
+    hinted = Signal(name="hinted")
+    entered = dut.entered & (dut.entered_word == word)
+    with h.m.If(entered):
+        h.m.d.sync += hinted.eq(1)
+    with h.m.Elif(dut.valid & dut.next & dut.clean & ~dut.entered & (dut.word == word)):
+        h.m.d.sync += hinted.eq(0)
+    h.prove("hint_stays_until_its_word_is_clean", ~hinted | look.data.bit_select(word, 1), sec="SEC-07")
+    h.cover("looks_at_a_hint", hinted & dut.valid & dut.next & (dut.word == word) & (word == 5))
+    h.cover("hint_comes_while_another_is_looked_at", waits & entered & (dut.word != word) & (dut.word != 0))

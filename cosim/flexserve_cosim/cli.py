@@ -202,11 +202,15 @@ def verilog_command(
     ),
     ip: Annotated[list[str] | None, typer.Option(help="Design to write; repeatable, default all.")] = None,
     array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
+    pages: Annotated[int, typer.Option(help="Pages in the page-state table of the filter alone.")] = 2048,
+    cache_lines: Annotated[
+        int, typer.Option(help="Words of that table that are cached; it lies in memory then. 0: it is on chip.")
+    ] = 0,
 ) -> None:
     """Write the SoC and each IP alone as Verilog."""
     from .commands.verilog import verilog
 
-    verilog(output, tuple(ip or ()), array, console())
+    verilog(output, tuple(ip or ()), array, pages, cache_lines, console())
 
 
 @app.command("info")

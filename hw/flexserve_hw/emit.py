@@ -54,7 +54,8 @@ def _filter(params: SocParams) -> wiring.Component:
         core=FlexFilter(params=params.flex),
         frames={"TZC": "tzc", "FLEX_NORMAL": "flex_normal", "FLEX_SECURE": "flex_secure"},
         managers={"FLEX_NORMAL": "managers"},
-        names={"upstream": "slave", "downstream": "master"},
+        names={"upstream": "slave", "downstream": "master"}
+        | ({} if params.flex.cache_lines is None else {"table_bus": "table"}),
     )
 
 

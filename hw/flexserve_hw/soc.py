@@ -69,6 +69,8 @@ class Soc(wiring.Component):
         Their register ports.
     mem : Out(AXI4Signature)
         To memory; IDs are the filter's.
+    table : Out(AXI4Signature)
+        Only if the filter's page-state table lies in memory: to that memory.
     flash_req, flash_rdata, flash_wdata, flash_wdone
         See :class:`.storage.StorageDma`.
     irq_flex_n, irq_flex_s, irq_tzc, irq_npu_n, irq_npu_s, irq_gate_n, irq_gate_s, irq_storage : Out(1)
@@ -89,11 +91,13 @@ class Soc(wiring.Component):
         self._storage = StorageDma(bus=params.npu.bus)
         bus = params.npu.bus
         below = self._filter.signature.members["downstream"].signature
+        self._table = {} if params.flex.cache_lines is None else {"table": "table_bus"}
         flash = {name: self._storage.signature.members[name] for name in ("flash_req", "flash_rdata", "flash_wdata")}
         super().__init__(
             {name: In(AXI4Signature(**_widths(bus))) for name in CPUS}
             | {f"axil_{name}": In(AXILiteSignature(addr_width=bus.addr_width)) for name in CPUS}
             | {"mem": Out(below)}
+            | {name: self._filter.signature.members[inner] for name, inner in self._table.items()}
             | flash
             | {"flash_wdone": In(1)}
             | {
@@ -125,6 +129,8 @@ class Soc(wiring.Component):
             connect(m, flipped(getattr(self, f"axil_{name}")), getattr(fabric, name))
         connect(m, interconnect.o, flex.upstream)
         connect(m, flex.downstream, flipped(self.mem))
+        for name, inner in self._table.items():
+            connect(m, getattr(flex, inner), flipped(getattr(self, name)))
         self._npu_and_gate(m, interconnect, fabric, npu, gate)
         self._storage_device(m, interconnect, fabric, storage)
         for frame in ("tzc", "flex_normal", "flex_secure"):

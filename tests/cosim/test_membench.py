@@ -3,12 +3,14 @@
 import pytest
 
 from flexserve_cosim.membench.access import added_latency, denied_latency, lost_beats, stalls
+from flexserve_cosim.membench.cached import HUGE, hit_latency, hits_of, initialisation, miss_cost
 from flexserve_cosim.membench.driver import Burst, Driver, Step
 from flexserve_cosim.membench.figures import Figure
 from flexserve_cosim.membench.management import bandwidth, command_rate, recall_bound, under_load
-from flexserve_cosim.membench.phone import Phone, page_address
-from flexserve_cosim.membench.stream import Access, hit_rate, llm_stream
+from flexserve_cosim.membench.phone import BASE_PFN, PAGE, Phone, page_address
+from flexserve_cosim.membench.stream import Access, hit_rate, llm_stream, random_stream
 from flexserve_hw.params import FlexMemParams
+from flexserve_sw.regs import RecallCommand, RecallState
 
 from .support import SEED
 
@@ -96,3 +98,58 @@ def test_accesses_of_a_run_are_recorded_from_every_master():
     seen = llm_stream(tokens=1, pressure=0)
     assert {access.write for access in seen} == {False, True}
     assert len({access.page for access in seen}) > 50
+
+
+CACHED = FlexMemParams(pages=512, cache_lines=4)
+
+
+@pytest.fixture(scope="module")
+def cached():
+    with Driver(CACHED, seed=SEED) as driver:
+        yield Phone(driver)
+
+
+def test_hit_in_the_tables_cache_adds_no_latency_and_a_miss_one_line(cached, wires):
+    hold(hit_latency(cached, wires), limits=3)
+    hold(miss_cost(cached), limits=8)
+
+
+def test_hits_on_the_rtl_are_those_of_the_model(cached):
+    hold(hits_of(cached, "at random", random_stream(CACHED.pages, accesses=1_000, seed=SEED)), limits=1)
+
+
+def test_cached_commands_do_what_those_on_chip_do(cached):
+    hold(command_rate(cached)[:2], limits=0)
+
+
+def test_table_of_16_gib_is_written_with_the_gate_closed():
+    figures = {figure.name: figure.value for figure in initialisation(seed=SEED)}
+    # Four lines under way in a memory of 20 cycles: a line in a little more than six.
+    assert figures["writing the table, 16 GiB"] < 7 * HUGE.pages // HUGE.group
+    assert figures["zeroing at boot, 16 GiB"] < 260
+
+
+def test_last_pages_of_16_gib_are_lent_denied_and_taken_back():
+    pages = HUGE.group
+    with Driver(HUGE, seed=SEED) as driver:
+        base = BASE_PFN + HUGE.pages - pages
+        phone = Phone(driver, base=base, pages=pages)
+        last = base + pages - 1
+        phone.play(*phone.lend(pages - 1, 1))
+        bursts = [
+            Burst(start=100 * n, address=page * PAGE, nonsecure=nonsecure)
+            for n, (page, nonsecure) in enumerate((page, world) for page in (last, last - 1) for world in (0, 1))
+        ]
+        driver.traffic(reads=bursts, writes=bursts)
+        driver.play(Step("B"), Step("D"))
+        denied = [[bool(record.response) for record in records] for records in driver.records()]
+        assert denied == [[False, True, True, False]] * 2
+        phone.play(
+            Step("M"),
+            *phone.command(RecallCommand.RECALL, pages - 1, 1),
+            Step("E", RecallState.NORMAL, 1),
+            Step("C", 100),
+        )
+        driver.traffic(reads=bursts[:2])
+        driver.play(Step("B"), Step("D"))
+        assert [bool(record.response) for record in driver.records()[0]] == [True, False]

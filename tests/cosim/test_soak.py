@@ -7,7 +7,7 @@ import pytest
 
 from flexserve_cosim.build import emitted
 from flexserve_cosim.soak.campaign import Campaign, Finding, run_segment
-from flexserve_cosim.soak.classes import REQUIRED
+from flexserve_cosim.soak.classes import CACHED, REQUIRED
 from flexserve_cosim.soak.judge import judge
 from flexserve_cosim.soak.records import EVENT, TRANSACTION, Flag, Kind, Mismatch
 from flexserve_cosim.soak.simulator import Course, bench, filter_params, simulate
@@ -42,6 +42,39 @@ def test_filter_agrees_with_the_golden_model_in_every_step(small, records):
     assert seen["transactions"] >= SHORT.transactions, f"run again with\n  {rerun()}"
     came_up = [name for name in REQUIRED if seen[name]]
     assert len(came_up) > 0.7 * len(REQUIRED), sorted(set(REQUIRED) - set(came_up))
+
+
+@pytest.fixture(scope="module")
+def cached():
+    """The filter with its page-state table in memory."""
+    return bench("cached")
+
+
+@pytest.fixture(scope="module")
+def cached_records(cached, tmp_path_factory):
+    """What a run of it leaves."""
+    folder = tmp_path_factory.mktemp("cached")
+    simulate(cached, folder, seed=SEED, course=SHORT)
+    return folder
+
+
+def test_filter_with_its_table_in_memory_agrees_with_the_golden_model(cached, cached_records):
+    seen = judge(cached_records, cached.params)
+    assert seen["transactions"] >= SHORT.transactions, f"run again with\n  {rerun()}"
+    looked_up = [name for name in CACHED if seen[name]]
+    assert set(CACHED) - set(looked_up) <= {"window over its table"}
+    assert seen["read looked up in memory, allowed"] > 0.01 * SHORT.transactions
+
+
+def test_lie_about_a_verdict_that_was_looked_up_in_memory_is_noticed(cached, cached_records, tmp_path):
+    shutil.copytree(cached_records, tmp_path, dirs_exist_ok=True)
+    transactions = np.fromfile(tmp_path / "transactions.bin", TRANSACTION)
+    missed = transactions["flags"] & (Flag.MISSED | Flag.ABORTED) == Flag.MISSED
+    at = np.flatnonzero(missed & (transactions["forwarded"] != 0))[100]
+    transactions["forwarded"][at] = 0
+    transactions.tofile(tmp_path / "transactions.bin")
+    with pytest.raises(Mismatch, match="is denied, not forwarded"):
+        judge(tmp_path, cached.params)
 
 
 @pytest.mark.parametrize("number", range(1, len(FAULTS) + 1), ids=lambda number: FAULTS[number - 1].name)

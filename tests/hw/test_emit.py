@@ -8,7 +8,7 @@ import pytest
 
 from flexserve_cosim.toolchain import find_toolchain
 from flexserve_hw.emit import IPS, WAIVERS, emit
-from flexserve_hw.params import FlexMemParams, NpuParams, SocParams
+from flexserve_hw.params import BusParams, FlexMemParams, NpuParams, SocParams
 
 SMALL = SocParams(
     flex=FlexMemParams(pages=128), npu=NpuParams(n=4, a_words=256, w_words=256, c_rows=64), dram_bytes=1 << 20
@@ -64,12 +64,29 @@ def test_interfaces_have_amba_names(emitted):
 
 
 def test_lint_is_clean_but_for_the_waivers(emitted):
+    lint(emitted)
+
+
+def lint(emitted):
+    """Run Verilator's, with all warnings but those waived."""
     tools = find_toolchain()
     options = ["--lint-only", "-Wall", "--top-module", emitted.top]
     command = [*tools.verilator, *options, str(WAIVERS), str(emitted.verilog)]
     run = subprocess.run(command, env=dict(tools.environment), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "%Warning" not in run.stderr
+
+
+def test_filter_for_16_gib_keeps_little_on_chip_and_is_clean_under_lint(tmp_path):
+    """4 M pages: six bits each would be 3 MiB."""
+    flex = FlexMemParams(bus=BusParams(addr_width=40), pages=4 << 20, cache_lines=64)
+    npu = NpuParams(bus=BusParams(addr_width=40, id_width=3))
+    made = emit("filter", SocParams(flex=flex, npu=npu, dram_bytes=16 << 30), tmp_path)
+    described = json.loads(made.port_map.read_text())["interfaces"]
+    assert set(described["m_axi_table"]["ports"]) == {f"m_axi_table_{signal}" for signal in AXI4_SLAVE}
+    arrays = re.findall(r"reg (?:\[(\d+):0\] )?\w+ \[(\d+):0\];", made.verilog.read_text())
+    assert sum((int(width or 0) + 1) * (int(depth) + 1) for width, depth in arrays) < 24 * 1024 * 8
+    lint(made)
 
 
 def test_every_waiver_has_a_reason_above_it():

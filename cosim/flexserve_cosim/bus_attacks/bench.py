@@ -18,11 +18,12 @@ from cocotb.clock import Clock
 from cocotb.handle import HierarchyObject, LogicObject
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from flexserve_sw.attacker.case import reports, select
+from flexserve_sw.attacker.case import Level, reports, select
 
 from ..bench import Channel
 from .bus import FilterBus
-from .suite import BUS_ATTACKS
+from .session import VARIANTS
+from .suite import PIN_ATTACKS
 
 LIMIT = 400_000
 """Cycles that one attack may take."""
@@ -31,7 +32,7 @@ LIMIT = 400_000
 async def _mount(bus: FilterBus, order: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Mount the attacks one after the other, each on a filter that it resets."""
     control, done = bool(order["control"]), []
-    for case in select(BUS_ATTACKS, order["attack"]):
+    for case in select(PIN_ATTACKS[Level(order["level"])], order["attack"]):
         begin = bus.now
         evidence = await case.campaign(bus, not control, int(order["seed"]))
         for report in reports([case], evidence, control=control, cycles=bus.now - begin):
@@ -43,7 +44,7 @@ async def _mount(bus: FilterBus, order: dict[str, Any], channel: Channel) -> dic
 async def _run(dut: HierarchyObject, bus: FilterBus, order: dict[str, Any], channel: Channel) -> dict[str, Any]:
     task = bus.kernel.spawn(_mount(bus, order, channel), name="attacks")
     edge, middle = RisingEdge(cast(LogicObject, dut.clk)), FallingEdge(cast(LogicObject, dut.clk))
-    limit = LIMIT * len(select(BUS_ATTACKS, order["attack"]))
+    limit = LIMIT * len(select(PIN_ATTACKS[Level(order["level"])], order["attack"]))
     while True:
         bus.kernel.run()
         lost = None if task.done() else bus.kernel.lost()
@@ -71,7 +72,7 @@ async def session(dut: HierarchyObject) -> None:
     Clock(cast(LogicObject, dut.clk), 2, unit="ns").start()
     with os.fdopen(int(os.environ["FLEXSERVE_MESSAGES"]), "w") as stream:
         channel = Channel(stream)
-        bus = FilterBus(dut)
+        bus = FilterBus(dut, VARIANTS[Level(order["argument"]["level"])].flex)
         try:
             result = await _run(dut, bus, order["argument"], channel)
         except Exception as error:

@@ -11,17 +11,21 @@ from typing import Any, cast
 
 from cocotb.handle import HierarchyObject
 
+from flexserve_hw.params import FlexMemParams
 from flexserve_sw.machine import World
 
 from ..kernel import Kernel, Latch, RtlTask
+from .lines import Lines
 from .memory import Memory
 from .traffic import BUS, Burst
 from .wires import Channel, find
 
-__all__ = ["DRAM_BASE", "DRAM_PAGES", "FilterBus", "RegisterAnswer"]
+__all__ = ["DRAM_BASE", "DRAM_PAGES", "TABLE_PFN", "FilterBus", "RegisterAnswer"]
 
 DRAM_BASE = 0x8000_0000
 DRAM_PAGES = 32
+TABLE_PFN = DRAM_BASE // 4096 + 28
+"""Where the page-state table lies, if in memory: in the same as everything else."""
 NONSECURE = 2
 """AxPROT[1]."""
 _SCRUB_BIT = 6
@@ -59,16 +63,19 @@ class FilterBus:
     ----------
     dut
         The filter, built with the signals shown that scripts upset.
+    params
+        Its parameters.
 
     Members
     -------
     now : cycles since the simulation started
     memory : what is below
+    lines : the memory port of the page-state table; None if that is on chip
     takes_answers : whether the master takes write responses
     upsets : what is to be changed inside the filter in the middle of the next cycle
     """
 
-    def __init__(self, dut: HierarchyObject) -> None:
+    def __init__(self, dut: HierarchyObject, params: FlexMemParams) -> None:
         self._pins = cast(Any, dut)
         self._dut = dut
         self.kernel = Kernel()
@@ -94,7 +101,13 @@ class FilterBus:
         self._signals: dict[str, Any] = {}
         self._reset, self._rst = 0, False
         self._pins.rst.value = 0
+        self.lines: Lines | None = None
+        if params.cache_lines is not None:
+            self.lines = Lines(dut, self.memory, params, self._bank, base=TABLE_PFN)
         self._forget()
+
+    def _bank(self, name: str) -> Any:
+        return self.signal(f"table.{name}")
 
     def _forget(self) -> None:
         self._addresses: dict[bool, deque[Burst]] = {_WRITE: deque(), _READ: deque()}
@@ -136,6 +149,8 @@ class FilterBus:
                 order.done.set()
         self._forget()
         self.memory.restore()
+        if self.lines is not None:
+            self.lines.restore()
         self._reset = _RESET_CYCLES
         await self.tick(_RESET_CYCLES + 1)
 
@@ -226,6 +241,8 @@ class FilterBus:
             if any(self._orders.values()):
                 self._sample_registers()
             self.memory.sample(self.now)
+            if self.lines is not None:
+                self.lines.sample(self.now)
         while self._wakes and self._wakes[0][0] <= self.now:
             heapq.heappop(self._wakes)[2].set()
 
@@ -239,6 +256,8 @@ class FilterBus:
                 channel.drive(False)
             for channel in (*self._reg_answers.values(), self.memory.r, self.memory.b):
                 channel.drive(False)
+            if self.lines is not None:
+                self.lines.silence()
             return
         for path, value in self.stuck.items():
             self._signals[path].value = value
@@ -250,6 +269,10 @@ class FilterBus:
             self._drive_registers()
         self._busy = bursts, orders
         self.memory.drive(self.now)
+        if self.lines is not None:
+            self.lines.drive(self.now)
+            if self.lines.may_forget():
+                self.upset(self.lines.forget)
 
     def _sample_bursts(self) -> None:
         for write, channel in ((_READ, self._ar), (_WRITE, self._aw)):

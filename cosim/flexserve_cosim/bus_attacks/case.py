@@ -14,7 +14,7 @@ __all__ = ["ORDINARY", "attack", "catalogue"]
 
 ORDINARY = "The service does not use the protection: it keeps its secret in ordinary memory outside the window."
 
-_BUS: Catalogue[FilterBus] = Catalogue(Level.BUS)
+_CATALOGUES: dict[Level, Catalogue[FilterBus]] = {level: Catalogue(level) for level in (Level.BUS, Level.TABLE)}
 
 Mount = Callable[[BusScene], Awaitable[Evidence]]
 
@@ -26,6 +26,7 @@ def attack(
     weakness: Weakness,
     control: str = ORDINARY,
     kind: ControlKind = ControlKind.UNPROTECTED,
+    level: Level = Level.BUS,
 ) -> Callable[[Mount], Mount]:
     """Enter an attack on a filter of its own; the docstring is the story. The attack boots the scene itself."""
 
@@ -35,12 +36,14 @@ def attack(
             return {name: await mount(BusScene(bus, protected=guarded, control=not protected, seed=seed))}
 
         story = mount.__doc__ or ""
-        _BUS.enter(name, aim, weakness=weakness, story=story, control=control, kind=kind, campaign=campaign)
+        _CATALOGUES[level].enter(
+            name, aim, weakness=weakness, story=story, control=control, kind=kind, campaign=campaign
+        )
         return mount
 
     return decorate
 
 
-def catalogue() -> dict[str, Attack[FilterBus]]:
-    """Every attack on the bus by name, in the order in which they were entered."""
-    return dict(_BUS.attacks)
+def catalogue(level: Level) -> dict[str, Attack[FilterBus]]:
+    """Every attack of a level by name, in the order in which they were entered."""
+    return dict(_CATALOGUES[level].attacks)

@@ -82,6 +82,8 @@ class BusScene:
         same accesses in the normal world's name.
     control
         Whether this is the scene of a control; if it is protected all the same, the attack itself makes it unsafe.
+    steady
+        Set before the boot: no entry of a table's cache is given up by chance, because times are compared.
     service
         World of the service.
     first
@@ -91,6 +93,7 @@ class BusScene:
     def __init__(self, bus: FilterBus, *, protected: bool, control: bool, seed: int) -> None:
         self.bus, self.protected, self.control = bus, protected, control
         self.random = np.random.default_rng([seed, int.from_bytes(b"bus", "big")])
+        self.steady = False
         self.service = SECURE if protected else NORMAL
         self.first = FIRST if protected else OUTSIDE
         self.secrets: set[int] = set()
@@ -123,6 +126,9 @@ class BusScene:
         await self.secure(TZC.REGION[0].ID_ACCESS, 0xFFFF_FFFF)
         await self.secure(FLEX_SECURE.WINDOW_BASE, base)
         await self.secure(FLEX_SECURE.WINDOW_PAGES, pages)
+        if self.bus.lines is not None:
+            self.bus.lines.forgets = not self.steady
+            await self.secure(FLEX_SECURE.TABLE_BASE, self.bus.lines.base)
         await self.secure(FLEX_SECURE.GRACE, grace)
         await self.secure(FLEX_SECURE.MANAGERS, managers)
         await self.secure(FLEX_SECURE.CONTROL, FlexmemSecure.CONTROL__ENABLE.put(1))
@@ -176,9 +182,13 @@ class BusScene:
     async def state(self, page: int) -> RecallState | None:
         """State of a page as the monitor can query it; None outside the window."""
         await self.secure(FLEX_SECURE.QUERY_PAGE, page)
-        await self.bus.tick(6)
-        word = await self.word(FLEX_SECURE.QUERY_STATE)
-        return S(FlexmemSecure.QUERY_STATE__STATE.get(word)) if FlexmemSecure.QUERY_STATE__VALID.get(word) else None
+        # A table in memory may need some time, and answers as soon as it can.
+        for _ in range(1 if self.bus.lines is None else 20):
+            await self.bus.tick(6)
+            word = await self.word(FLEX_SECURE.QUERY_STATE)
+            if FlexmemSecure.QUERY_STATE__VALID.get(word):
+                return S(FlexmemSecure.QUERY_STATE__STATE.get(word))
+        return None
 
     async def reaches(self, page: int, state: RecallState, cycles: int = 6_000) -> bool:
         """Wait for a page to reach a state; whether it did."""

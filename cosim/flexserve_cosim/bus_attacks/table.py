@@ -18,16 +18,20 @@ CODES = {1 << n: RecallState(state.value) for n, state in enumerate(STATES)}
 
 def code_of(bus: FilterBus, index: int) -> int:
     """What is stored of the page with that index in the window."""
-    word = int(bus.signal("table.states")[index // GROUP].value)
+    number = index // GROUP
+    word = int(bus.signal("table.states")[number].value) if bus.lines is None else bus.lines.stored(number)
     return sum((word >> bit * GROUP + index % GROUP & 1) << bit for bit in range(CODE_WIDTH))
 
 
 def flip(bus: FilterBus, index: int, bits: int) -> None:
     """Flip bits of a page's code word in the next cycle, whatever stands there then."""
-    handle = bus.signal("table.states")[index // GROUP]
     mask = sum((bits >> bit & 1) << bit * GROUP + index % GROUP for bit in range(CODE_WIDTH))
 
     def action() -> None:
+        if bus.lines is not None:
+            bus.lines.flip(index // GROUP, mask)
+            return
+        handle = bus.signal("table.states")[index // GROUP]
         handle.value = int(handle.value) ^ mask
 
     bus.upset(action)

@@ -52,6 +52,7 @@ async def latency_of_use(scene: BusScene) -> Evidence:
     Memory answers sooner where somebody has just been. A denied access must never get that far.
     """
     bus, seen = scene.bus, Trials()
+    scene.steady = True
     await scene.boot()
     pages = (scene.first, scene.first + 1)
     for page in pages:
@@ -79,6 +80,7 @@ async def latency_of_state(scene: BusScene) -> Evidence:
     The control times ordinary pages, which the service is working with or not.
     """
     bus, seen = scene.bus, Trials()
+    scene.steady = True
     orders = ([S.DELEGATED, S.FLEX, S.RECALLING, S.SEALED], [S.SCRUBBING, S.FLEX, S.SEALED, S.DELEGATED])
     times: dict[tuple[int, bool], set[tuple[int, int]]] = {}
     for order in orders if scene.protected else orders[:1]:

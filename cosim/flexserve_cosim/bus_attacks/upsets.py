@@ -21,7 +21,8 @@ NORMAL, SECURE = World.NORMAL, World.SECURE
 DEVICE = 3
 
 
-def _code(state: S) -> int:
+def code_word(state: S) -> int:
+    """Code word of a state."""
     return next(code for code, found in CODES.items() if found is state)
 
 
@@ -47,7 +48,7 @@ async def arrange(scene: BusScene, states: list[S]) -> None:
             raise RuntimeError(f"Page {n} must be in {state.name}")
 
 
-async def _assault(scene: BusScene, page: int, seen: Trials) -> tuple[int, int]:
+async def assault(scene: BusScene, page: int, seen: Trials) -> tuple[int, int]:
     """Both worlds read and write a page; how many of them got through, and how many secret beats."""
     bus, through, leaked = scene.bus, 0, 0
     before = scene.contents(page * PAGE_BYTES, 4)
@@ -84,13 +85,13 @@ async def table_upset(scene: BusScene) -> Evidence:
     for states in ([S.NORMAL, S.DELEGATED, S.FLEX, S.RECALLING], [S.SCRUBBING, S.SEALED, S.FLEX, S.NORMAL]):
         await arrange(scene, states)
         for (n, state), bit in product(enumerate(states), range(CODE_WIDTH)):
-            bits = _code(state) | _code(S.NORMAL) if scene.control and state is not S.NORMAL else 1 << bit
+            bits = code_word(state) | code_word(S.NORMAL) if scene.control and state is not S.NORMAL else 1 << bit
             if scene.control and state is S.NORMAL:
                 continue
             good = code_of(bus, n)
             flip(bus, n, bits)
             await bus.tick(2)
-            through, leaked = await _assault(scene, FIRST + n, seen)
+            through, leaked = await assault(scene, FIRST + n, seen)
             alarm, page = await scene.word(FLEX_SECURE.ALARM), await scene.word(FLEX_SECURE.ALARM_PAGE)
             seen.trials += 1
             seen.results["alarm" if (alarm, page) == (1, FIRST + n) else "no alarm"] += 1
@@ -127,7 +128,7 @@ async def window_upset(scene: BusScene) -> Evidence:
         await bus.tick(2)
         total = 0
         for page in (FIRST, OUTSIDE):
-            through, leaked = await _assault(scene, page, seen)
+            through, leaked = await assault(scene, page, seen)
             total += leaked if scene.control else through + leaked
         alarm = await scene.word(FLEX_SECURE.ALARM)
         seen.trials += 1
@@ -163,7 +164,7 @@ async def upset_under_way(scene: BusScene) -> Evidence:
         def strike(n: int = n, bit: int = bit) -> None:
             nonlocal before, after
             before = code_of(bus, n)
-            after = _code(S.NORMAL) if scene.control else before ^ 1 << bit
+            after = code_word(S.NORMAL) if scene.control else before ^ 1 << bit
             flip(bus, n, before ^ after)
 
         bus.upset(strike)

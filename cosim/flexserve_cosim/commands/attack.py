@@ -17,7 +17,7 @@ from flexserve_sw.errors import UserError
 
 from ..build import build
 from ..bus_attacks.session import bus_build, simulate_bus
-from ..bus_attacks.suite import BUS_ATTACKS
+from ..bus_attacks.suite import PIN_ATTACKS
 from ..outputs import pending
 from ..report.attacks import attacks_page
 from ..results import attack_summary
@@ -30,11 +30,11 @@ from .common import on_rtl, soc_params
 __all__ = ["ALL_ATTACKS", "AttackOptions", "attack"]
 
 JOB = "flexserve_sw.attacker.job:attack"
-BUS_JOB = "bus"
+PINS_JOB = "pins"
 CONTROLS = {False: "attacks", True: "controls"}
 """What a session mounts, by whether the protection is off."""
 
-ALL_ATTACKS: dict[str, Attack[Any]] = {**ATTACKS, **BUS_ATTACKS}
+ALL_ATTACKS: dict[str, Attack[Any]] = {**ATTACKS, **PIN_ATTACKS[Level.BUS], **PIN_ATTACKS[Level.TABLE]}
 """Every attack of every level by name."""
 
 
@@ -65,8 +65,9 @@ def attack(options: AttackOptions, console: Console) -> bool:
     jobs = [
         Job(
             name=f"{level.value} {session}",
-            function=JOB if level is Level.SYSTEM else BUS_JOB,
-            argument={"attack": chosen, "control": control, "seed": options.seed},
+            function=JOB if level is Level.SYSTEM else PINS_JOB,
+            argument={"attack": chosen, "control": control, "seed": options.seed}
+            | ({} if level is Level.SYSTEM else {"level": level.value}),
         )
         for level, chosen in names.items()
         for control, session in CONTROLS.items()
@@ -116,7 +117,7 @@ def _chosen(options: AttackOptions) -> list[Attack[Any]]:
     """The attacks that the command line names, or all, of one level or of both."""
     levels = [level.value for level in Level]
     if options.only is not None and options.only not in levels:
-        raise UserError(f"Attacks are mounted at the level {' or '.join(levels)}, not {options.only!r}.")
+        raise UserError(f"Attacks are mounted at one of the levels {', '.join(levels)}, not {options.only!r}.")
     cases = select(ALL_ATTACKS, list(options.attacks) or None)
     cases = [case for case in cases if options.only is None or case.level.value == options.only]
     if not cases:
@@ -125,20 +126,20 @@ def _chosen(options: AttackOptions) -> list[Attack[Any]]:
 
 
 def _simulate(*, array: int, seed: int, names: Mapping[Level, list[str]], watcher: View) -> Simulate:
-    """A way to run the sessions of both levels; only simulators that are needed are built."""
+    """A way to run the sessions of all levels; only simulators that are needed are built."""
     on_soc: Simulate | None = None
     if names[Level.SYSTEM]:
         on_soc = on_rtl(build("soc", soc_params(array), progress=watcher.note), None, seed=seed)
-    filter_alone = bus_build(watcher.note) if names[Level.BUS] else None
+    alone = {level: bus_build(watcher.note, level=level) for level in PIN_ATTACKS if names[level]}
 
     def run(job: Job, emit: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> dict[str, Any]:
-        if job.function != BUS_JOB and on_soc is not None:
+        if job.function != PINS_JOB and on_soc is not None:
             return on_soc(job, emit, stop)
-        if filter_alone is None:
-            raise ValueError(f"A job must have a simulator, not {job!r}")
+        level = Level(job.argument["level"])
         return simulate_bus(
-            filter_alone,
+            alone[level],
             job.argument["attack"],
+            level=level,
             control=job.argument["control"],
             seed=job.argument["seed"],
             on_message=emit,

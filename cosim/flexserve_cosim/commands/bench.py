@@ -19,7 +19,7 @@ from ..compiler import build_root
 from ..fpga import DEVICE, Cost, cost_of
 from ..membench.figures import Figure
 from ..membench.stream import cache_figures
-from ..membench.suite import GROUPS, LARGE, measure, measure_large
+from ..membench.suite import GROUPS, LARGE, measure, measure_cached, measure_large
 from ..outputs import pending
 from ..toolchain import find_toolchain
 
@@ -34,9 +34,17 @@ DESIGNS: dict[str, tuple[str, SocParams]] = {
             npu=NpuParams(bus=BusParams(id_width=1)),
         ),
     ),
+    "filter-cached": (
+        "filter",
+        SocParams(
+            flex=FlexMemParams(bus=BusParams(addr_width=40), pages=4 << 20, cache_lines=64),
+            npu=NpuParams(bus=BusParams(addr_width=40, id_width=3)),
+            dram_bytes=16 << 30,
+        ),
+    ),
     "npu-8x8": ("npu", SocParams(npu=NpuParams(n=8))),
 }
-"""Designs whose cost in an FPGA is measured: the filter by default, a small one, and an NPU that it protects."""
+"""Designs whose cost in an FPGA is measured: the filter by default, a small one, one for 16 GiB, and an NPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +72,7 @@ def bench_memory(options: MemoryOptions, console: Console) -> bool:
     find_toolchain()
     with pending(options.json) as (json,):
         figures = list(measure(flex, seed=options.seed, progress=tell))
+        figures += measure_cached(seed=options.seed, progress=tell)
         if options.large:
             figures += measure_large(replace(flex, pages=LARGE), seed=options.seed, progress=tell)
         tell("Following the accesses of a run through caches of the table")

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flexserve_hw.params import NpuParams, SocParams
+from flexserve_hw.bus.axi4 import PAGE_BYTES
+from flexserve_hw.params import DRAM_BASE, BusParams, FlexMemParams, NpuParams, SocParams
 from flexserve_sw.errors import UserError
 from flexserve_sw.fast.memory import DramTiming, FlashTiming
 from flexserve_sw.platforms import Platform, load_platform
@@ -15,7 +16,7 @@ from ..build import SimBuild
 from ..session import simulate
 from ..sessions import Job, Simulate
 
-__all__ = ["CLOCK_HZ", "dram_timing", "flash_timing", "on_rtl", "soc_params"]
+__all__ = ["CLOCK_HZ", "dram_timing", "filter_params", "flash_timing", "on_rtl", "soc_params"]
 
 CLOCK_HZ = 1_000_000_000
 """The SoC's clock, by which costs in seconds become cycles."""
@@ -27,6 +28,23 @@ def soc_params(array: int) -> SocParams:
         return SocParams(npu=NpuParams(n=array))
     except ValueError as error:
         raise UserError(f"{error}; choose another --array.") from None
+
+
+def filter_params(pages: int, cache_lines: int) -> SocParams:
+    """Parameters of a filter for ``pages`` pages, its table in memory if ``cache_lines`` words of it are cached.
+
+    Addresses have 32 bits, or 40 if memory with such a window does not fit them. Raises :class:`UserError`.
+    """
+    memory = pages * PAGE_BYTES
+    width = 32 if memory <= (1 << 32) - DRAM_BASE else 40
+    try:
+        return SocParams(
+            flex=FlexMemParams(bus=BusParams(addr_width=width), pages=pages, cache_lines=cache_lines or None),
+            npu=NpuParams(bus=BusParams(addr_width=width, id_width=3)),
+            dram_bytes=max(memory, SocParams().dram_bytes),
+        )
+    except ValueError as error:
+        raise UserError(f"{error}; choose other --pages or --cache-lines.") from None
 
 
 def dram_timing(platform: Platform) -> DramTiming:

@@ -11,6 +11,7 @@
 
 #include "Vtop.h"
 #include "agents.h"
+#include "lines.h"
 #include "registers.h"
 #include "verilated.h"
 
@@ -34,6 +35,7 @@ class Bench {
         top_->s_axil_wstrb = 0xF;
         top_->s_axil_bready = top_->s_axil_rready = top_->s_axi_bready = top_->s_axi_rready = 1;
         top_->m_axi_arready = top_->m_axi_awready = top_->m_axi_wready = 1;
+        reach_lines(*top_);
         top_->rst = 1;
         for (int n = 0; n < 8; ++n) tick();
         top_->rst = 0;
@@ -43,6 +45,8 @@ class Bench {
 
     Master reads{false}, writes{true};
     Memory memory;
+    Lines lines;
+    std::array<uint64_t, 2> lookups{};  // of accesses, since the last mark: answered from the cache, fetched
     RegisterPort registers;
     uint64_t cycle = 0;
     std::array<PageEvents, 8> pages{};  // by the state that pages change to, since the last mark
@@ -55,6 +59,7 @@ class Bench {
     void mark() {
         pages.fill(PageEvents());
         scrub_cycles = 0;
+        lookups.fill(0);
         memory.mark();
     }
 
@@ -69,12 +74,52 @@ class Bench {
         reads.step(cycle);
         writes.step(cycle);
         memory.step(cycle);
+        lines.step(cycle);
     }
 
   private:
     static constexpr int kPattern = 0x5A;
 
+    // A table on chip has no port.
+    template <class Top>
+    static void reach_lines(Top& t) {
+        if constexpr (requires { t.m_axi_table_arvalid; }) {
+            t.m_axi_table_arready = t.m_axi_table_awready = t.m_axi_table_wready = 1;
+            t.m_axi_table_rresp = t.m_axi_table_bresp = 0;
+        }
+    }
+    template <class Top>
+    void drive_lines(Top& t) {
+        if constexpr (requires { t.m_axi_table_arvalid; }) {
+            t.m_axi_table_rvalid = lines.read_valid();
+            if (lines.read_valid()) {
+                const Lines::Beat& beat = lines.read_data();
+                require(beat.size() == sizeof t.m_axi_table_rdata, "a fetch of a line that was never written");
+                std::memcpy(&t.m_axi_table_rdata, beat.data(), beat.size());
+                t.m_axi_table_rlast = lines.read_last();
+            }
+            t.m_axi_table_bvalid = lines.answer_valid();
+        }
+    }
+    template <class Top>
+    void through_lines(Top& t) {
+        if constexpr (requires { t.m_axi_table_arvalid; }) {
+            if (t.m_axi_table_rvalid && t.m_axi_table_rready) lines.read_taken();
+            if (t.m_axi_table_bvalid && t.m_axi_table_bready) lines.answer_taken();
+            if (t.m_axi_table_arvalid) lines.read_address(cycle, t.m_axi_table_araddr, t.m_axi_table_arlen + 1);
+            if (t.m_axi_table_awvalid) lines.write_address(t.m_axi_table_awaddr, t.m_axi_table_awlen + 1);
+            if (t.m_axi_table_wvalid)
+                require(lines.write_data(cycle, reinterpret_cast<const uint8_t*>(&t.m_axi_table_wdata),
+                                         sizeof t.m_axi_table_wdata, t.m_axi_table_wlast),
+                        "a beat of a line out of place");
+            // The first two of the table's ports are those of accesses.
+            lookups[0] += std::bitset<2>(t.probe_hit & 3).count();
+            lookups[1] += std::bitset<2>(t.probe_miss & 3).count();
+        }
+    }
+
     void drive() {
+        drive_lines(*top_);
         if (reads.address_valid()) {
             const Burst& b = reads.address();
             top_->s_axi_araddr = b.address, top_->s_axi_arlen = b.beats - 1, top_->s_axi_arsize = b.size;
@@ -123,6 +168,7 @@ class Bench {
             wires();
         } else {
             through();
+            through_lines(*top_);
             watch();
         }
         access_ended = registers.clock(cycle, top_->s_axil_awready, top_->s_axil_wready, top_->s_axil_bvalid,

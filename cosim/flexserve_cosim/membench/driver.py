@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -17,13 +17,14 @@ from ..compiler import Progress, SimBuild
 
 __all__ = ["Burst", "Driver", "Outcome", "Record", "Snapshot", "Step", "build_bench"]
 
-_FILES = tuple(Path(__file__).parent / name for name in ("main.cpp", "bench.h", "agents.h", "registers.h"))
+_FILES = tuple(Path(__file__).parent / n for n in ("main.cpp", "bench.h", "agents.h", "lines.h", "registers.h"))
 _LIMIT = 2_000_000
 
 
 def build_bench(flex: FlexMemParams, *, progress: Progress | None = None) -> SimBuild:
     """The bench around a filter with these parameters."""
-    params = SocParams(flex=flex, dram_bytes=max(flex.pages * 4096, SocParams.dram_bytes))
+    masters = replace(SocParams().npu, bus=replace(flex.bus, id_width=flex.bus.id_width - 3))
+    params = SocParams(flex=flex, npu=masters, dram_bytes=max(flex.pages * 4096, SocParams.dram_bytes))
     return build("filter", params, driver=_FILES, progress=progress)
 
 
@@ -85,7 +86,7 @@ class Events(NamedTuple):
 class Snapshot:
     """Counters at one moment. Scrub and event counters start at the last mark."""
 
-    size = 14 + 3 * 8
+    size = 19 + 3 * 8
 
     def __init__(self, values: Sequence[int]) -> None:
         (
@@ -103,8 +104,13 @@ class Snapshot:
             self.expired,
             self.reads_answered,
             self.writes_answered,
-        ) = values[:14]
-        self._events = [Events(*values[14 + 3 * n :][:3]) for n in range(8)]
+            self.hits,
+            self.misses,
+            self.fetches,
+            self.stores,
+            self.last_store,
+        ) = values[:19]
+        self._events = [Events(*values[19 + 3 * n :][:3]) for n in range(8)]
 
     def changed(self, state: RecallState) -> Events:
         """Pages that changed to ``state``."""
@@ -143,6 +149,7 @@ class Driver:
         )
         self._lines: list[str] = []
         self.slow_down(latency)
+        self.slow_table(latency)
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +163,11 @@ class Driver:
         """Set the memory's latency from now on."""
         self.memory_latency = latency
         self._lines.append(f"latency {latency}")
+
+    def slow_table(self, latency: int) -> None:
+        """Set the latency of the memory that the page-state table lies in from now on."""
+        self.table_latency = latency
+        self._lines.append(f"table {latency}")
 
     def traffic(
         self, *, reads: Iterable[Burst] = (), writes: Iterable[Burst] = (), loop: bool = False, keep: bool = True

@@ -116,6 +116,7 @@ class Script {
         put(b.cycle), put(b.reads.beats), put(b.writes.beats), put(b.memory.scrub_beats), put(b.memory.write_beats);
         put(b.memory.first_scrub), put(b.memory.last_scrub), put(b.scrub_cycles), put(b.freed);
         put(b.decided[0]), put(b.decided[1]), put(b.expired), put(b.reads.answered), put(b.writes.answered);
+        put(b.lookups[0]), put(b.lookups[1]), put(b.lines.fetches), put(b.lines.stores), put(b.lines.last_store);
         for (const PageEvents& events : b.pages) put(events.pages), put(events.first), put(events.last);
     }
 
@@ -156,6 +157,8 @@ int serve(Bench& bench) {
             bench.writes.loop = bench.reads.loop, bench.writes.keep = bench.reads.keep;
         } else if (verb == "latency") {
             words >> bench.memory.latency;
+        } else if (verb == "table") {
+            words >> bench.lines.latency;
         } else if (verb == "step") {
             Step s{};
             words >> s.kind >> s.a >> s.b >> s.c >> s.d;

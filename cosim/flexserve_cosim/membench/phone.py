@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from flexserve_hw.params import DRAM_BASE
+from flexserve_hw.params import DRAM_BASE, FlexMemParams
+from flexserve_hw.tzasc.line import memory_pages
 from flexserve_sw.regs import (
     FLEX_NORMAL,
     FLEX_SECURE,
@@ -20,7 +21,7 @@ from flexserve_sw.regs import (
 
 from .driver import Burst, Driver, Outcome, Snapshot, Step
 
-__all__ = ["BASE_PFN", "PAGE", "Phone", "mixed", "page_address"]
+__all__ = ["BASE_PFN", "PAGE", "Phone", "mixed", "page_address", "table_base", "write"]
 
 PAGE = 4096
 BASE_PFN = DRAM_BASE // PAGE
@@ -30,6 +31,12 @@ _POP_EVERY = 64
 _LIMIT, _PER_PAGE = 2_000_000, 2_000
 _NORMAL, _SECURE = 1, 0
 _SECURE_COMMANDS = (RecallCommand.ACCEPT, RecallCommand.RELEASE, RecallCommand.SEAL)
+
+
+def table_base(flex: FlexMemParams) -> int:
+    """First page of a page-state table in memory: behind the largest window and a page, at a multiple of its size."""
+    size = memory_pages(flex)
+    return -(-(BASE_PFN + flex.pages + 1) // size) * size
 
 
 def page_address(page: int) -> int:
@@ -60,13 +67,23 @@ def mixed(
 class Phone:
     """A driver whose filter is booted: everything allowed outside the window, all pages NORMAL, the gate open.
 
+    The window has ``pages`` pages from ``base`` on, all of the table without.
+
     Scripts are built from the steps that the methods return; both worlds' management needs no time of its own here, so
     what is measured is the hardware's.
     """
 
-    def __init__(self, driver: Driver, *, grace: int = 1_000, decerr: bool = True) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        base: int = BASE_PFN,
+        pages: int | None = None,
+        grace: int = 1_000,
+        decerr: bool = True,
+    ) -> None:
         self.driver = driver
-        self.pages = driver.flex.pages
+        self.base, self.pages = base, driver.flex.pages if pages is None else pages
         self.grace = max(grace, driver.flex.grace_min)
         enable, ready = FlexmemSecure.CONTROL__ENABLE.put(1), FlexmemSecure.CONTROL__READY.put(1)
         both = FlexmemSecure.IRQ_ENABLE__COMMAND.put(1)
@@ -74,8 +91,9 @@ class Phone:
             write(TZC.ACTION, 1 if decerr else 0),
             write(TZC.REGION[0].ATTRIBUTES, 0xC000000F),
             write(TZC.REGION[0].ID_ACCESS, 0xFFFFFFFF),
-            write(FLEX_SECURE.WINDOW_BASE, BASE_PFN),
+            write(FLEX_SECURE.WINDOW_BASE, base),
             write(FLEX_SECURE.WINDOW_PAGES, self.pages),
+            write(FLEX_SECURE.TABLE_BASE, table_base(driver.flex)),
             write(FLEX_SECURE.GRACE, self.grace),
             write(FLEX_SECURE.IRQ_ENABLE, both),
             write(FLEX_NORMAL.IRQ_ENABLE, FlexmemNormal.IRQ_ENABLE__COMMAND.put(1), nonsecure=_NORMAL),
@@ -98,7 +116,7 @@ class Phone:
         """Set a command up, all but its doorbell; forget the interrupt of the last one."""
         frame, world = _frame(code)
         return [
-            write(frame.CMD.FIRST, BASE_PFN + first, nonsecure=world),
+            write(frame.CMD.FIRST, self.base + first, nonsecure=world),
             write(frame.CMD.COUNT, count, nonsecure=world),
             write(frame.IRQ_STATUS, FlexmemNormal.IRQ_STATUS__COMMAND.put(1), nonsecure=world),
         ]

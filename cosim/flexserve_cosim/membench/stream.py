@@ -24,10 +24,11 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 256, 1024)
 
 @dataclass(frozen=True)
 class Access:
-    """A burst that the filter judges: its page in the window or outside of it, by index, and its direction."""
+    """A burst that the filter judges: its page in the window or outside of it, by index, its direction and world."""
 
     page: int
     write: bool
+    secure: bool = False
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def _listening(seen: list[Access]) -> Iterator[None]:
     original = Filter.judge
 
     def judge(self: Filter, master: Master, world: World, address: int, *, write: bool) -> bool:
-        seen.append(Access((address - DRAM_BASE) // PAGE, write))
+        seen.append(Access((address - DRAM_BASE) // PAGE, write, world is World.SECURE))
         return original(self, master, world, address, write=write)
 
     Filter.judge = judge  # type: ignore[method-assign]
@@ -56,7 +57,7 @@ def llm_stream(*, tokens: int = 24, pressure: int = 24) -> list[Access]:
 
 def weight_stream(*, size: int = 256 << 20, burst: int = 1024) -> list[Access]:
     """Weights of ``size`` bytes read once, in order, as a token of a large model does."""
-    return [Access(offset // PAGE, write=False) for offset in range(0, size, burst)]
+    return [Access(offset // PAGE, write=False, secure=True) for offset in range(0, size, burst)]
 
 
 def random_stream(pages: int, *, accesses: int = 200_000, seed: int = 1) -> list[Access]:
@@ -66,13 +67,17 @@ def random_stream(pages: int, *, accesses: int = 200_000, seed: int = 1) -> list
 
 
 def hit_rate(stream: Sequence[Access], *, lines: int, group: int) -> float:
-    """Share of lookups that a direct-mapped cache of ``lines`` table words of ``group`` pages answers at once."""
-    held: dict[int, int] = {}
+    """Share of lookups that a direct-mapped cache of ``lines`` table words of ``group`` pages answers at once.
+
+    Each world has a bank of so many of its own.
+    """
+    held: dict[tuple[bool, int], int] = {}
     hits = 0
     for access in stream:
         word = access.page // group
-        hits += held.get(word % lines, -1) == word
-        held[word % lines] = word
+        entry = access.secure, word % lines
+        hits += held.get(entry, -1) == word
+        held[entry] = word
     return hits / len(stream)
 
 

@@ -8,12 +8,14 @@ from flexserve_hw.params import FlexMemParams
 
 from ..compiler import Progress
 from .access import added_latency, denied_latency, lost_beats, stalls
+from .cached import CACHED, hit_latency, hits_of, initialisation, miss_cost, rates
 from .driver import Driver
 from .figures import Figure
 from .management import bandwidth, command_rate, lending, recall_bound, scrub_delay, under_load
 from .phone import Phone
+from .stream import llm_stream, random_stream
 
-__all__ = ["GROUPS", "LARGE", "measure", "measure_large"]
+__all__ = ["GROUPS", "LARGE", "measure", "measure_cached", "measure_large"]
 
 LARGE = 65_536
 """Pages of 256 MiB."""
@@ -27,6 +29,7 @@ GROUPS = {
     "scrub": "Scrubber",
     "recall": "Bounded recall",
     "denied": "Denied accesses",
+    "table": "A table in memory behind a cache",
     "cache": "A table in memory: lookups that a direct-mapped cache of its words answers at once (model)",
 }
 """Groups of figures, and what they are about."""
@@ -66,3 +69,30 @@ def measure_large(flex: FlexMemParams, *, seed: int, progress: Progress | None =
         phone = Phone(driver)
         yield from lending(phone, (flex.pages,))
         yield from command_rate(phone)[-6:]
+
+
+def measure_cached(*, seed: int, progress: Progress | None = None) -> Iterator[Figure]:
+    """All figures of a filter whose page-state table lies in memory, and of one for 16 GiB."""
+    flex = CACHED
+    with (
+        Driver(flex, seed=seed, progress=progress) as driver,
+        Driver(flex, wired=True, seed=seed, progress=progress) as wires,
+    ):
+        phone = Phone(driver)
+        steps: tuple[tuple[str, Callable[[], list[Figure]]], ...] = (
+            ("hits", lambda: hit_latency(phone, wires)),
+            ("misses", lambda: miss_cost(phone)),
+            ("commands", lambda: rates(phone)),
+            ("the accesses of a run", lambda: hits_of(phone, "the embedded model's run", llm_stream())),
+            (
+                "accesses at random",
+                lambda: hits_of(phone, "accesses at random", random_stream(flex.pages, accesses=20_000, seed=seed)),
+            ),
+        )
+        for what, step in steps:
+            if progress:
+                progress(f"Measuring {what} with the table in memory")
+            yield from step()
+    if progress:
+        progress("Writing the table of 16 GiB")
+    yield from initialisation(seed=seed)

@@ -148,7 +148,7 @@ class Campaign:
             "seconds": round(seconds, 1),
             "cpu_seconds": round(cpu, 1),
             "transactions_per_cpu_second": round(totals["transactions"] / cpu) if cpu else 0,
-            "missing": missing(seen),
+            "missing": missing(seen, cached=any(b.params.cache_lines is not None for b in self._benches.values())),
             "seen": dict(sorted(seen.items())),
         }
 

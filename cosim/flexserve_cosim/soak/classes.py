@@ -8,7 +8,7 @@ from flexserve_sw.machine import World
 from flexserve_sw.recall import ACCESS
 from flexserve_sw.regs import RecallState
 
-__all__ = ["REQUIRED", "missing"]
+__all__ = ["CACHED", "REQUIRED", "missing"]
 
 _STATES = [state for state in RecallState if state is not RecallState.CORRUPT]
 
@@ -72,6 +72,15 @@ REQUIRED: tuple[str, ...] = (
 )
 
 
-def missing(seen: Mapping[str, int]) -> list[str]:
-    """Classes that did not come up."""
-    return [name for name in REQUIRED if not seen.get(name)]
+CACHED: tuple[str, ...] = (
+    *(f"{direction} looked up in memory, {what}" for direction in ("read", "write") for what in ("allowed", "denied")),
+    "state changed while it was looked up in memory",
+    "denied: the table's own memory",
+    "window over its table",
+)
+"""The same with a page-state table in memory."""
+
+
+def missing(seen: Mapping[str, int], *, cached: bool) -> list[str]:
+    """Classes that did not come up; ``cached``: those of a table in memory should have."""
+    return [name for name in (*REQUIRED, *(CACHED if cached else ())) if not seen.get(name)]

@@ -43,6 +43,9 @@ class Director : public Program {
             const uint32_t group = scene_.filter.group, groups = course_.window / group;
             scene_.window = kMemoryBase / kPage + group * random_.between(1, 2);
             size_ = group * random_.between(1, groups);
+            // Behind the largest window, in memory that masters go for too.
+            if (scene_.filter.table_pages)
+                scene_.table = kMemoryBase / kPage + course_.window + 2 * group + random_.below(2 * group);
         }
         scene_.pages = 0;
         scene_.hints.assign(size_, kUnknown);
@@ -52,12 +55,14 @@ class Director : public Program {
         scene_.pages = size_;
         scene_.hot.clear();
         const bool unsound = cold && random_.one_in(24);
-        const uint32_t skew = unsound ? random_.pick({0, 1}) : 0;
+        const uint32_t skew = unsound ? random_.pick({0, 1, scene_.table ? 2 : 1}) : 0;
         scene_.traffic = random_.one_in(2);  // the gate is closed: nothing may be accepted
         co_await regions();
         co_await write("TZC.ACTION", random_.below(4));
-        co_await write("FLEX_SECURE.WINDOW_BASE", static_cast<uint32_t>(scene_.window) + (skew ? 1 : 0));
+        co_await write("FLEX_SECURE.WINDOW_BASE", static_cast<uint32_t>(scene_.window) + (skew == 1 ? 1 : 0));
         co_await write("FLEX_SECURE.WINDOW_PAGES", unsound && !skew ? scene_.filter.capacity * 2 : size_);
+        if (scene_.table)
+            co_await write("FLEX_SECURE.TABLE_BASE", static_cast<uint32_t>(skew == 2 ? scene_.window + random_.below(size_) : scene_.table));
         const Filter& filter = scene_.filter;
         grace_ = random_.one_in(6) ? random_.pick({0, filter.grace_min - 1, filter.grace_max + 1})
                                    : random_.between(filter.grace_min, filter.grace_min * 12);
@@ -185,7 +190,7 @@ class Director : public Program {
         for (const char* name : normal) co_await other(name, value);
         for (uint32_t n = 0; n < 6; ++n) {
             co_await write("FLEX_SECURE.QUERY_PAGE", static_cast<uint32_t>(scene_.window) + random_.below(scene_.pages + 2) - 1);
-            co_await sleep(4);
+            co_await sleep(scene_.filter.line_bytes ? 600 : 4);
             co_await read("FLEX_SECURE.QUERY_STATE", value);
         }
         value = 1u << 31;

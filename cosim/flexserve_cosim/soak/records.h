@@ -14,7 +14,7 @@ struct Transaction {
     uint32_t address = 0, number = 0;
     uint16_t id = 0, flags = 0;
     uint8_t write = 0, length = 0, size = 0, burst = 0, prot = 0, nsaid = 0, master = 0, response = 0;
-    uint32_t unused = 0;
+    uint32_t waited = 0;  // cycles until the verdict was acted upon
 };
 static_assert(sizeof(Transaction) == 56);
 
@@ -24,6 +24,7 @@ enum Flags : uint16_t {
     kLyingLast = 4,     // WLAST came at the wrong beat
     kInterleaved = 8,   // read beats of another ID came in between
     kDataFirst = 16,    // memory took the address only with its data offered
+    kMissed = 32,       // the state of its page had to be fetched from memory
 };
 
 enum class Kind : uint32_t {

@@ -20,7 +20,7 @@ TRANSACTION = np.dtype(
         *((name, "<u4") for name in ("address", "number")),
         *((name, "<u2") for name in ("id", "flags")),
         *((name, "u1") for name in ("write", "length", "size", "burst", "prot", "nsaid", "master", "response")),
-        ("unused", "<u4"),
+        ("waited", "<u4"),
     ]
 )
 EVENT = np.dtype([("cycle", "<u8"), ("b", "<u8"), ("kind", "<u4"), ("a", "<u4"), ("c", "<u4"), ("d", "<u4")])
@@ -34,6 +34,7 @@ class Flag(IntFlag):
     LYING_LAST = 4
     INTERLEAVED = 8
     DATA_FIRST = 16
+    MISSED = 32
 
 
 class Kind(IntEnum):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flexserve_hw.params import FlexMemParams
+from flexserve_hw.tzasc.line import memory_pages
 from flexserve_sw.machine import World
 from flexserve_sw.recall import TRANSITIONS, Outcome, RecallTable
 from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, RecallCommand, RecallResult, RecallState
@@ -26,6 +27,8 @@ S, C, R = RecallState, RecallCommand, RecallResult
 _OKAY, _SLVERR, _DECERR = 0, 2, 3
 _WORLDS = (World.NORMAL, World.SECURE)
 _FRAMES = (FLEX_NORMAL, FLEX_SECURE)
+_FETCH = 600
+"""More cycles than five lines take in the worst weather."""
 _ISSUE = 1
 """Cycles from an access being taken to its effect."""
 
@@ -71,14 +74,14 @@ class _Frame:
 class Replay:
     """One episode: from a reset to the next.
 
-    After :meth:`run`: ``changes`` of pages, ``drains`` and ``evidence`` to be held against the transactions,
-    ``openings`` of the gate, ``sealed`` the cycles in which sealings were reported, ``ready`` the cycle in which the
-    last page was zeroed at boot (None: never), and ``seen`` counts.
+    After :meth:`run`: the window, the place of a ``table`` in memory, ``changes`` of pages, ``drains`` and ``evidence``
+    to be held against the transactions, ``openings`` of the gate, ``sealed`` the cycles in which sealings were
+    reported, ``ready`` the cycle in which the last page was zeroed at boot (None: never), and ``seen`` counts.
     """
 
     def __init__(self, params: FlexMemParams) -> None:
         self.params = params
-        self.base = self.pages = 0
+        self.base = self.pages = self.table = 0
         self.golden: RecallTable | None = None
         self.changes: list[Change] = []
         self.drains: list[Drained] = []
@@ -193,10 +196,12 @@ class Replay:
         self._expect(cycle, len(mine) == 1, f"page {self._walk[0][0]:#x} is taken without a grace period")
         timer = mine[0]
         late = first - timer.deadline
-        self._expect(cycle, 0 <= late <= self._patience(), f"a grace period ends {late} cycles after its deadline")
+        # The grace period begins with the first walk of the range, whose first word may have to be fetched.
+        punctual = -self._line() <= late <= self._patience()
+        self._expect(cycle, punctual, f"a grace period ends {late} cycles after its deadline")
         others = [t for t in golden.running if t is not timer]
         golden.running = [timer]
-        pages = golden.expire(first)
+        pages = golden.expire(max(first, timer.deadline))
         golden.running = others
         self._take(cycle, "an expiry", set(pages), S.SCRUBBING)
         self._flags.add("expired")
@@ -207,7 +212,13 @@ class Replay:
     def _patience(self) -> int:
         """Cycles that the engine may be busy when a grace period ends: a command, finished pages, other expiries."""
         words = self.params.pages // self.params.group
-        return (2 * words + 8) + 4 * self.params.scrub_slots + self.params.timers * (words + 4) + 8
+        word = 1 + self._line()
+        slots, timers = self.params.scrub_slots, self.params.timers
+        return (2 * words * word + 8) + slots * (3 + word) + timers * (words * word + 4) + 8
+
+    def _line(self) -> int:
+        """Cycles that a word of the table may take to arrive, behind those that four other ports wait for."""
+        return 0 if self.params.cache_lines is None else _FETCH
 
     def _scrub(self, cycle: int, _b: int, page: int, *_: int) -> None:
         golden = self._table(cycle, "a scrub starts")
@@ -307,6 +318,11 @@ class Replay:
         if (base | pages) % params.group or not 0 < pages <= params.pages:
             self.seen["unsound window"] += 1
             return
+        if params.cache_lines is not None:
+            self.table = self._registers[FLEX_SECURE.TABLE_BASE]
+            if base < self.table + memory_pages(params) and self.table < base + pages:
+                self.seen["window over its table"] += 1
+                return
         grace = min(max(self._registers[FLEX_SECURE.GRACE], params.grace_min), params.grace_max)
         self.base, self.pages = base, pages
         self.golden = RecallTable(base=base, count=pages, grace=grace, timers=params.timers, initial=S.SCRUBBING)

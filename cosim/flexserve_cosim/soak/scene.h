@@ -20,6 +20,7 @@ enum State : uint8_t { kNormal, kDelegated, kFlex, kRecalling, kScrubbing, kSeal
 struct Filter {
     uint32_t id_width = 6, data_bytes = 16, capacity = 2048, group = 64, timers = 4, scrub_beats = 16;
     uint32_t grace_min = 64, grace_max = 4096;
+    uint32_t line_bytes = 0, table_pages = 0;  // of a page-state table in memory; 0: it is on chip
     uint32_t scrub_bursts() const { return static_cast<uint32_t>(kPage) / (data_bytes * scrub_beats); }
 };
 
@@ -33,6 +34,8 @@ struct Weather {
     bool interleave = false;            // read beats of different IDs
     bool data_first = false;            // memory takes an address only with its data offered
     bool data_waits = false;            // masters send data only after their address was taken
+    uint32_t lines = 100;               // the memory of the page-state table
+    uint32_t line_latency = 4;          // cycles at most
     uint64_t until = 0;
 
     void change(Random& random, uint64_t now) {
@@ -47,6 +50,8 @@ struct Weather {
         interleave = random.one_in(3);
         data_first = random.one_in(6);
         data_waits = random.one_in(3);
+        lines = random.pick({100, 100, 70, 40});
+        line_latency = random.pick({1, 2, 8, 40});
         until = now + random.between(100, 1500);
     }
 };
@@ -59,6 +64,7 @@ struct Scene {
     uint64_t cycle = 1;                    // 0 means never
     uint64_t window = kMemoryBase / kPage;  // first page frame
     uint32_t pages = 0;                    // of the window; 0: not enabled
+    uint64_t table = 0;                    // first page frame of the page-state table in memory
     uint32_t memory_pages;
     // States as the probes tell them: they steer what is tried, never what is expected.
     std::vector<uint8_t> hints;

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flexserve_hw.params import BusParams, FlexMemParams, SocParams
+from flexserve_hw.tzasc.line import line_bytes, memory_pages
 from flexserve_sw.errors import UserError
 from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, Block, Reg, Sub, Subs
 
@@ -67,9 +68,22 @@ VARIANTS: dict[str, tuple[FlexMemParams, int]] = {
         ),
         24,
     ),
+    "cached": (
+        FlexMemParams(
+            bus=BusParams(data_width=256, id_width=4),
+            pages=512,
+            grace_min=200,
+            grace_max=20_000,
+            outstanding=7,
+            scrub_slots=2,
+            cache_lines=2,
+        ),
+        256,
+    ),
 }
 """Parameters of the filter, and pages of the window at most. ``default`` has the default sizes of all but the grace
-period; in ``small`` every queue is short and pages have few beats, so that its corners are visited often."""
+period; in ``small`` every queue is short and pages have few beats, so that its corners are visited often; in
+``cached`` the table lies in memory, and the window has twice as many of its words as the cache, two beats each."""
 
 
 def bench(variant: str, *, verilog: Path | None = None, waves: bool = False, progress: Progress | None = None) -> Bench:
@@ -122,6 +136,8 @@ def simulate(
         "episode": course.episode,
         "stretch": course.stretch,
         "window": bench.window,
+        "line_bytes": 0 if params.cache_lines is None else line_bytes(params),
+        "table_pages": 0 if params.cache_lines is None else memory_pages(params),
         "mutsel": mutant,
         **dict(_registers()),
     }

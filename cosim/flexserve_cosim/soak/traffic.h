@@ -79,8 +79,22 @@ class Direction {
         live.record.accepted = scene_.cycle;
         live.open = true;
         unjudged_.push_back(offered);
+        waiting_.push_back(offered);
         by_id_[live.record.id].push_back(offered);
         offered = -1;
+    }
+    // The lookup for the address that was accepted in the cycle before is not answered at once.
+    void missed() {
+        if (waiting_.empty() || (*this)[waiting_.back()].record.accepted + 1 != scene_.cycle)
+            throw Violation("a lookup misses that nobody asked for");
+        (*this)[waiting_.back()].record.flags |= kMissed;
+    }
+    // The oldest verdict is acted upon.
+    void verdict() {
+        if (waiting_.empty()) throw Violation("a verdict comes that nobody waits for");
+        Transaction& t = (*this)[waiting_.front()].record;
+        t.waited = static_cast<uint32_t>(scene_.cycle - t.accepted);
+        waiting_.pop_front();
     }
     // An address leaves the filter downwards: it must be the next one that was not denied.
     template <class Same>
@@ -146,6 +160,7 @@ class Direction {
         pool_.clear();
         free_.clear();
         unjudged_.clear();
+        waiting_.clear();
         data.clear();
         offered = -1;
         live_ = 0;
@@ -275,7 +290,7 @@ class Direction {
     Random random_;
     std::deque<Live> pool_;
     std::vector<int> free_;
-    std::deque<int> unjudged_;
+    std::deque<int> unjudged_, waiting_;
     std::vector<std::deque<int>> by_id_;
     std::vector<std::deque<Expected>> beats_;
     uint64_t made_ = 0;

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flexserve_hw.params import FlexMemParams
+from flexserve_hw.tzasc.line import memory_pages
 from flexserve_sw.machine import World
 from flexserve_sw.recall import ACCESS
 from flexserve_sw.regs import FLEX_SECURE, TZC, RecallState, Tzc400
@@ -61,6 +62,11 @@ class _Timeline:
         at, found = self._before(page, cycle)
         return np.where(found, self._states[at], 7)
 
+    def between(self, page: int, first: int, last: int) -> list[int]:
+        """States that a page gets after cycle ``first`` and up to ``last``."""
+        begin, end = np.searchsorted(self._keys, [page * _SPAN + first, page * _SPAN + last], side="right")
+        return [int(state) for state in self._states[begin:end]]
+
     def since(self, page: Array, cycle: Array) -> Array:
         """Cycle of the last change, -1 without one."""
         if not len(self._keys):
@@ -107,8 +113,11 @@ def check(replay: Replay, t: Transactions) -> Counter[str]:
         region[mine], overlap[mine] = rules.verdict(t[mine])
         decerr[mine] = rules.action & 1
     paged = np.where(nonsecure, _ALLOWS[World.NORMAL][state], _ALLOWS[World.SECURE][state])
-    expected = fits & region & paged
     forwarded = t["forwarded"] != 0
+    own = _own(replay, t)
+    missed = (t["flags"] & Flag.MISSED) != 0
+    paged = np.where(missed, _meanwhile(t, page, paged, forwarded, nonsecure, timeline), paged)
+    expected = fits & region & paged & ~own
     aborted = (t["flags"] & Flag.ABORTED) != 0
     wrong = (expected != forwarded) & ~(aborted & ~forwarded)
     if wrong.any():
@@ -125,9 +134,37 @@ def check(replay: Replay, t: Transactions) -> Counter[str]:
     _count(seen, t, page, state, timeline, forwarded & ~aborted, denied, inside)
     for name, mask in kinds.items():
         seen[f"denied burst: {name}"] += int((mask & denied).sum())
+    seen["denied: the table's own memory"] += int((fits & region & own & denied).sum())
+    for direction, ours in (("read", t["write"] == 0), ("write", t["write"] == 1)):
+        seen[f"{direction} looked up in memory, allowed"] += int((ours & missed & expected & ~aborted).sum())
+        seen[f"{direction} looked up in memory, denied"] += int((ours & missed & denied).sum())
+    state_then = np.where(inside, timeline.state(page, accepted + t["waited"].astype(np.int64)), _OUTSIDE)
+    seen["state changed while it was looked up in memory"] += int((missed & (state_then != state)).sum())
     seen["denied by region"] += int((fits & ~region & ~overlap & denied).sum())
     seen["denied by overlapping regions"] += int((fits & overlap & denied).sum())
     return seen
+
+
+def _own(replay: Replay, t: Transactions) -> Array:
+    """Which accesses go to the memory of the page-state table."""
+    if replay.params.cache_lines is None:
+        return np.zeros(len(t), np.bool_)
+    page = t["address"].astype(np.int64) // _PAGE - replay.table
+    return (page >= 0) & (page < memory_pages(replay.params))
+
+
+def _meanwhile(
+    t: Transactions, page: Array, paged: Array, forwarded: Array, nonsecure: Array, timeline: _Timeline
+) -> Array:
+    """Whether the pages of accesses that had to be looked up in memory allowed what came of them at any time until the
+    verdict: a line that is under way when its page changes brings the state before, or after."""
+    found = paged.copy()
+    for at in np.flatnonzero(((t["flags"] & Flag.MISSED) != 0) & (paged != forwarded)).tolist():
+        first, last = int(t["accepted"][at]), int(t["accepted"][at]) + int(t["waited"][at]) - 1
+        allows = _ALLOWS[World.NORMAL if nonsecure[at] else World.SECURE]
+        if any(bool(allows[state]) == forwarded[at] for state in timeline.between(int(page[at]), first, last)):
+            found[at] = forwarded[at]
+    return found
 
 
 def _describe(t: Transactions, at: int, state: Array, expected: Array, timeline: _Timeline, page: Array) -> str:

@@ -1,6 +1,6 @@
 """The page-state table in memory, with a cache in front of it."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import C, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
@@ -14,7 +14,10 @@ from .line import PORTS, memory_signature
 from .line_writer import LineWriter
 from .states import CODE_WIDTH
 
-__all__ = ["CachedTable", "cache_members"]
+__all__ = ["BANKS", "CachedTable", "cache_members"]
+
+BANKS = {"normal": ("ar", "aw"), "secure": ("ar", "aw"), "management": ("walk", "scan", "query")}
+"""Banks of the cache, and the read ports that look into each."""
 
 
 def cache_members(params: FlexMemParams) -> dict:
@@ -35,13 +38,17 @@ class CachedTable(wiring.Component):
     """As :class:`.pages.PageTable`, for tables too large for the chip.
 
     Each word is a line in memory, with check bits over its states and its number. ``params.cache_lines`` of them are
-    held here, direct mapped. Writes go through: what is written is in the cache in the same cycle and on its way to
-    memory, so an entry can be given up at any time, and memory's copy is never used while a newer one is on the way.
+    held here, direct mapped, in each of three banks: for accesses of the normal world, for those of the secure world,
+    and for management. What the secure world reads and writes thus changes nothing in the bank that an access of the
+    normal world is looked up in, and the latency of that tells nothing of it.
+
+    Writes go through: what is written is in every bank in the same cycle and on its way to memory, so an entry can be
+    given up at any time, and memory's copy is never used while a newer one is on the way.
 
     A word that fails its check, or is answered with an error, reads as all zeros, which is no code word in any page:
     everyone is denied, and who meets it raises the alarm. It is not kept; the next question fetches it again. After a
-    failed write memory may hold an old state with a check that fits, so from then until reset every word reads as
-    zeros.
+    failed write memory may hold an old state with a check that fits, and from a corrupt window lines may come that
+    anyone wrote; so from then until reset every word reads as zeros, and no line is asked for or written.
 
     Parameters
     ----------
@@ -50,8 +57,8 @@ class CachedTable(wiring.Component):
 
     Attributes
     ----------
-    entries : Memory
-        The cache, for tests that upset its bits.
+    banks : dict of str to Memory
+        The cache, by the names of :data:`BANKS`, for tests that upset its bits.
 
     Members
     -------
@@ -61,6 +68,8 @@ class CachedTable(wiring.Component):
         Every word is about to be written, and none is relied upon before: reads are answered at once, with zeros.
     base : In
         First page of the table in memory, aligned to its size.
+    corrupt : In(1)
+        ``base`` can't be believed.
     bus : Out(AXI4Signature)
         To that memory. The filter denies every access of a master to it, so nobody else reads or writes there.
     failed : Out(1), failed_word : Out
@@ -78,7 +87,9 @@ class CachedTable(wiring.Component):
 
     def __init__(self, *, params: FlexMemParams):
         self._params = params
-        self.entries = memory.Memory(shape=entry_layout(params), depth=max(2, params.cache_lines), init=[])
+        self.banks = {
+            name: memory.Memory(shape=entry_layout(params), depth=max(2, params.cache_lines), init=[]) for name in BANKS
+        }
         read = In(TableReadSignature(params=params))
         super().__init__(
             {
@@ -89,6 +100,7 @@ class CachedTable(wiring.Component):
                 "write_data": In(params.group * CODE_WIDTH),
                 "blank": In(1),
                 "base": In(pfn_width(params)),
+                "corrupt": In(1),
                 "bus": Out(memory_signature(params)),
                 "failed": Out(1),
                 "failed_word": Out(word_width(params)),
@@ -100,10 +112,9 @@ class CachedTable(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         params = self._params
-        m.submodules.entries = entries = self.entries
         m.submodules.fetch = fetch = LineFetch(params=params)
         m.submodules.writer = writer = LineWriter(params=params)
-        store = entries.write_port()
+        gone = Signal()
         broken = Signal()
         swept = Signal()
         sweep = Signal(range(params.cache_lines + 1))
@@ -111,13 +122,15 @@ class CachedTable(wiring.Component):
         put_word = Signal(word_width(params))
         put_states = Signal(params.group * CODE_WIDTH)
         m.d.comb += [
+            broken.eq(gone | self.corrupt),
             swept.eq(sweep == params.cache_lines),
             writer.base.eq(self.base),
-            writer.i.valid.eq(self.write_en & swept),
+            writer.i.valid.eq(self.write_en & swept & ~broken),
             writer.i.payload.word.eq(self.write_word),
             writer.i.payload.states.eq(self.write_data),
-            self.write_ready.eq(writer.i.ready & swept),
-            written.eq(self.write_en & self.write_ready),
+            # With nothing to be believed any more, writes go nowhere, so that nobody waits for them.
+            self.write_ready.eq(broken | (writer.i.ready & swept)),
+            written.eq(self.write_en & self.write_ready & ~broken),
             self.failed.eq(writer.failed),
             self.failed_word.eq(writer.failed_word),
             writer.asked.eq(fetch.asked),
@@ -129,17 +142,11 @@ class CachedTable(wiring.Component):
             # One word a cycle becomes known; the engine's goes first.
             put_word.eq(Mux(written, self.write_word, fetch.fetched)),
             put_states.eq(Mux(written, self.write_data, fetch.states)),
-            store.en.eq(~swept | written | (fetch.done & ~fetch.bad)),
-            store.addr.eq(Mux(swept, set_of(put_word, params=params), sweep)),
-            store.data.mark.valid.eq(swept),
-            store.data.mark.tag.eq(put_word[exact_log2(params.cache_lines) :]),
-            store.data.complement.eq(~store.data.mark.as_value()),
-            store.data.states.eq(put_states),
         ]
         with m.If(~swept):
             m.d.sync += sweep.eq(sweep + 1)
-        with m.If(writer.failed):
-            m.d.sync += broken.eq(1)
+        with m.If(writer.failed | self.corrupt):
+            m.d.sync += gone.eq(1)
 
         down = flipped(self.bus)
         connect(m, fetch.ar, down.ar)
@@ -147,16 +154,13 @@ class CachedTable(wiring.Component):
         connect(m, writer.aw, down.aw)
         connect(m, writer.w, down.w)
         connect(m, down.b, writer.b)
+        ports = {}
         for n, name in enumerate(PORTS):
-            port = m.submodules[name] = CachePort(params=params)
+            port = m.submodules[name] = ports[name] = CachePort(params=params)
             connect(m, flipped(getattr(self, name)), port.user)
-            read = entries.read_port(transparent_for=(store,))
             m.d.comb += [
                 port.blank.eq(self.blank),
                 port.broken.eq(broken),
-                read.en.eq(port.read_en),
-                read.addr.eq(port.read_set),
-                port.entry.eq(read.data),
                 port.put.valid.eq(written | fetch.done),
                 port.put.word.eq(put_word),
                 port.put.bad.eq(~written & fetch.bad),
@@ -164,5 +168,26 @@ class CachedTable(wiring.Component):
                 fetch.word[n].eq(port.word),
                 self.hit[n].eq(port.hit),
                 self.miss[n].eq(port.miss),
+            ]
+        for name, users in BANKS.items():
+            bank = m.submodules[name] = self.banks[name]
+            store = bank.write_port()
+            wanted = 0
+            for user in users:
+                port = ports[user]
+                mine = {"normal": port.nonsecure, "secure": ~port.nonsecure, "management": C(1)}[name]
+                read = bank.read_port(transparent_for=(store,))
+                m.d.comb += [read.en.eq(port.read_en), read.addr.eq(port.read_set)]
+                with m.If(mine):
+                    m.d.comb += port.entry.eq(read.data)
+                wanted = wanted | (port.takes & mine)
+            m.d.comb += [
+                # What is fetched goes into the bank of who waits for it alone.
+                store.en.eq(~swept | written | (fetch.done & wanted)),
+                store.addr.eq(Mux(swept, set_of(put_word, params=params), sweep)),
+                store.data.mark.valid.eq(swept),
+                store.data.mark.tag.eq(put_word[exact_log2(params.cache_lines) :]),
+                store.data.complement.eq(~store.data.mark.as_value()),
+                store.data.states.eq(put_states),
             ]
         return m

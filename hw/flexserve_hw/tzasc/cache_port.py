@@ -43,6 +43,8 @@ class CachePort(wiring.Component):
     -------
     user : In(TableReadSignature)
         Who asks.
+    nonsecure : Out(1)
+        World of the question that is being answered.
     blank : In(1)
         Nobody minds what the table holds: answer at once.
     broken : In(1)
@@ -53,6 +55,8 @@ class CachePort(wiring.Component):
         Words that become known. But for bad ones they are written to the cache in this cycle.
     want : Out(1), word : Out
         ``word`` is waited for.
+    takes : Out(1)
+        The word that is put is waited for, and no bad one.
     hit, miss : Out(1)
         A question of the cycle before is, or isn't, answered from the cache.
 
@@ -67,6 +71,7 @@ class CachePort(wiring.Component):
         super().__init__(
             {
                 "user": In(TableReadSignature(params=params)),
+                "nonsecure": Out(1),
                 "blank": In(1),
                 "broken": In(1),
                 "read_en": Out(1),
@@ -75,6 +80,7 @@ class CachePort(wiring.Component):
                 "put": In(PutSignature(params=params)),
                 "want": Out(1),
                 "word": Out(word_width(params)),
+                "takes": Out(1),
                 "hit": Out(1),
                 "miss": Out(1),
             }
@@ -89,21 +95,27 @@ class CachePort(wiring.Component):
         sound = Signal()
         found = Signal()
         mine = Signal()
+        # An answer, once given, stays as it is, whatever becomes of the table: its user may have acted upon it.
+        answered = Signal()
+        hidden = Signal()
+        hides = Signal()
         m.d.comb += [
             sound.eq(mark.as_value() == ~self.entry.complement),
             found.eq(sound & mark.valid & (mark.tag == self.word[exact_log2(params.cache_lines) :])),
-            user.valid.eq(asked & (found | ~sound | failed | self.broken | self.blank)),
-            user.data.eq(Mux(found & ~failed & ~self.broken & ~self.blank, self.entry.states, 0)),
+            hides.eq(Mux(answered, hidden, self.broken | self.blank)),
+            user.valid.eq(asked & (answered | found | ~sound | failed | hides)),
+            user.data.eq(Mux(found & ~failed & ~hides, self.entry.states, 0)),
             self.want.eq(asked & ~user.valid),
             mine.eq(self.want & self.put.valid & (self.put.word == self.word)),
-            self.read_en.eq(user.en | (mine & ~self.put.bad)),
+            self.takes.eq(mine & ~self.put.bad),
+            self.read_en.eq(user.en | self.takes),
             self.read_set.eq(set_of(Mux(user.en, user.word, self.word), params=params)),
             self.hit.eq(fresh & found & ~self.blank),
             self.miss.eq(fresh & self.want),
         ]
-        m.d.sync += fresh.eq(user.en)
+        m.d.sync += [fresh.eq(user.en), answered.eq(user.valid & ~user.en), hidden.eq(hides)]
         with m.If(user.en):
-            m.d.sync += [asked.eq(1), self.word.eq(user.word), failed.eq(0)]
+            m.d.sync += [asked.eq(1), self.word.eq(user.word), self.nonsecure.eq(user.nonsecure), failed.eq(0)]
         with m.Elif(mine & self.put.bad):
             m.d.sync += failed.eq(1)
         return m

@@ -244,6 +244,7 @@ class FlexCore(wiring.Component):
         connect(m, table.bus, flipped(self.table_bus))
         m.d.comb += [
             table.base.eq(window.window.table),
+            table.corrupt.eq(window.window.corrupt),
             table.blank.eq(window.initialise),
             self.probe_hit.eq(table.hit),
             self.probe_miss.eq(table.miss),

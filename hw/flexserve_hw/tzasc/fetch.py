@@ -2,7 +2,6 @@
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.crc import Processor
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -10,7 +9,7 @@ from flexserve_hw.bus.axi4 import Burst, Resp
 from flexserve_hw.params import FlexMemParams
 
 from .layouts import pfn_width, word_width
-from .line import PORTS, check_parameters, line_beats, line_bytes, line_of, memory_signature
+from .line import CHECK_WIDTH, PORTS, check_of, line_beats, line_bytes, line_of, memory_signature
 from .states import CODE_WIDTH
 
 __all__ = ["LineFetch", "line_address", "line_request"]
@@ -21,10 +20,10 @@ def line_address(base, word, *, params: FlexMemParams):
     return (base << 12) | (word << exact_log2(line_bytes(params)))
 
 
-def line_request(payload, base, word, *, params: FlexMemParams) -> list:
-    """Statements that fill in an address payload for line ``word``: secure, one burst."""
+def line_request(payload, address, *, params: FlexMemParams) -> list:
+    """Statements that fill in an address payload for the line at ``address``: secure, one burst."""
     return [
-        payload.addr.eq(line_address(base, word, params=params)),
+        payload.addr.eq(address),
         payload.len.eq(line_beats(params) - 1),
         payload.size.eq(exact_log2(params.bus.data_width // 8)),
         payload.burst.eq(Burst.INCR),
@@ -41,7 +40,7 @@ class LineFetch(wiring.Component):
     Members
     -------
     base : In
-        First page of the table.
+        First page of the table; sampled when a line is chosen.
     want : In(1).array, word : In.array
         Words that are waited for, one per read port.
     written : In(1), written_word : In
@@ -84,20 +83,20 @@ class LineFetch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         params = self._params
-        m.submodules.crc = crc = Processor(check_parameters(params))
+        check = Signal(CHECK_WIDTH)
         beats, width = line_beats(params), params.bus.data_width
         line = Signal(beats * width)
         beat = Signal(range(beats))
+        # Held, so that it keeps to AXI when the window that it comes from is found corrupt.
+        address = Signal(params.bus.addr_width)
         failed = Signal()
         stale = Signal()
         turn = Signal(range(len(PORTS)))
         after = Signal.like(turn)
         m.d.comb += [
             self.states.eq(line[: len(self.states)]),
-            crc.start.eq(crc.valid),
-            crc.data.eq(Cat(self.states, self.fetched)),
-            self.bad.eq(failed | (line != line_of(self.states, crc.crc, params=params))),
-            *line_request(self.ar.payload, self.base, self.fetched, params=params),
+            self.bad.eq(failed | (line != line_of(self.states, check, params=params))),
+            *line_request(self.ar.payload, address, params=params),
         ]
         # Round robin: the first port from `turn` on that waits.
         for at in reversed(range(2 * len(PORTS))):
@@ -109,7 +108,13 @@ class LineFetch(wiring.Component):
             m.d.sync += stale.eq(1)
         with m.FSM(name="fetch"):
             with m.State("IDLE"):
-                m.d.sync += [self.fetched.eq(self.asked), stale.eq(0), failed.eq(0), beat.eq(0)]
+                m.d.sync += [
+                    self.fetched.eq(self.asked),
+                    address.eq(line_address(self.base, self.asked, params=params)),
+                    stale.eq(0),
+                    failed.eq(0),
+                    beat.eq(0),
+                ]
                 with m.If(waited & ~self.pending & ~(self.written & (self.written_word == self.asked))):
                     m.d.sync += turn.eq(after)
                     m.next = "ASK"
@@ -128,7 +133,7 @@ class LineFetch(wiring.Component):
                     with m.If(beat == beats - 1):
                         m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.comb += crc.valid.eq(1)
+                m.d.sync += check.eq(check_of(self.states, self.fetched))
                 m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += self.done.eq(~stale)

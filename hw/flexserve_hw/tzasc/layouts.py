@@ -114,8 +114,9 @@ def decision_layout() -> data.StructLayout:
 class TableReadSignature(wiring.Signature):
     """Read port of the page-state table as its user sees it.
 
-    en : Out(1), word : Out
-        Ask for a word. Not while an answer is awaited.
+    en : Out(1), word : Out, nonsecure : Out(1)
+        Ask for a word, for an access of this world. Not while an answer is awaited. The answer is the same for both;
+        how soon it comes may depend on what the same world asked before, never on what the other did.
     valid : In(1), data : In
         From the cycle after ``en``: the answer is there, and what it is. Both hold until ``en`` comes again. The answer
         is what the table holds in some cycle from that of ``en`` on, writes of that cycle included. Without a question
@@ -124,7 +125,8 @@ class TableReadSignature(wiring.Signature):
 
     def __init__(self, *, params: FlexMemParams):
         self._width = word_width(params), params.group * CODE_WIDTH
-        super().__init__({"en": Out(1), "word": Out(self._width[0]), "valid": In(1), "data": In(self._width[1])})
+        word, states = self._width
+        super().__init__({"en": Out(1), "word": Out(word), "nonsecure": Out(1), "valid": In(1), "data": In(states)})
 
     def __eq__(self, other):
         return isinstance(other, TableReadSignature) and self._width == other._width

@@ -1,5 +1,7 @@
 """How a table word lies in memory: a line of whole beats with check bits that bind it to its place."""
 
+from functools import cache
+
 from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import wiring
 from amaranth.lib.crc import Parameters
@@ -17,6 +19,7 @@ __all__ = [
     "CHECK_WIDTH",
     "PORTS",
     "PutSignature",
+    "check_of",
     "check_parameters",
     "line_beats",
     "line_bytes",
@@ -40,6 +43,21 @@ def check_parameters(params: FlexMemParams) -> Parameters:
     another belongs: the two differ in their numbers alone, a burst of less than 32 bits.
     """
     return CRC32_ISCSI(params.group * CODE_WIDTH + word_width(params))
+
+
+@cache
+def _columns(width: int) -> tuple[int, ...]:
+    """What each bit of ``width`` changes in the check."""
+    code = CRC32_ISCSI(width)
+    return tuple(code.compute([1 << bit]) ^ code.compute([0]) for bit in range(width))
+
+
+def check_of(states: Value, word: Value) -> Value:
+    """Check bits of word number ``word`` with ``states``, combinationally: one parity per bit."""
+    covered = Cat(states, word)
+    columns, constant = _columns(len(covered)), CRC32_ISCSI(len(covered)).compute([0])
+    masks = [sum(1 << at for at, column in enumerate(columns) if column >> bit & 1) for bit in range(CHECK_WIDTH)]
+    return Cat((covered & mask).xor() for mask in masks) ^ constant
 
 
 def line_beats(params: FlexMemParams) -> int:

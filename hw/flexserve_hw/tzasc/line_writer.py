@@ -2,15 +2,14 @@
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.crc import Processor
 from amaranth.lib.wiring import In, Out
 
 from flexserve_hw.bus.axi4 import Resp
 from flexserve_hw.params import FlexMemParams
 
-from .fetch import line_request
+from .fetch import line_address, line_request
 from .layouts import pfn_width, word_width
-from .line import check_parameters, line_beats, line_of, memory_signature
+from .line import CHECK_WIDTH, check_of, line_beats, line_of, memory_signature
 from .states import CODE_WIDTH
 
 __all__ = ["LineWriter"]
@@ -29,7 +28,7 @@ class LineWriter(wiring.Component):
     Members
     -------
     base : In
-        First page of the table.
+        First page of the table; sampled when a word is taken.
     i : In(stream)
         Words to write: ``word`` and ``states``.
     asked : In, pending : Out(1)
@@ -65,9 +64,10 @@ class LineWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         params = self._params
-        m.submodules.crc = crc = Processor(check_parameters(params))
+        check = Signal(CHECK_WIDTH)
         beats = line_beats(params)
-        word = Signal(word_width(params))
+        # Held, so that it keeps to AXI, and no line goes astray, when the window is found corrupt.
+        address = Signal(params.bus.addr_width)
         states = Signal(params.group * CODE_WIDTH)
         beat = Signal(range(beats))
         ending = Signal()
@@ -83,11 +83,8 @@ class LineWriter(wiring.Component):
             ending.eq((~self.aw.valid | self.aw.ready) & (~self.w.valid | (self.w.ready & self.w.payload.last))),
             self.i.ready.eq(ending & ~full),
             taken.eq(self.i.valid & self.i.ready),
-            crc.start.eq(crc.valid),
-            crc.valid.eq(taken),
-            crc.data.eq(Cat(self.i.payload.states, self.i.payload.word)),
-            *line_request(self.aw.payload, self.base, word, params=params),
-            self.w.payload.data.eq(line_of(states, crc.crc, params=params).word_select(beat, params.bus.data_width)),
+            *line_request(self.aw.payload, address, params=params),
+            self.w.payload.data.eq(line_of(states, check, params=params).word_select(beat, params.bus.data_width)),
             self.w.payload.strb.eq(~0),
             self.w.payload.last.eq(beat == beats - 1),
             self.b.ready.eq(1),
@@ -99,8 +96,9 @@ class LineWriter(wiring.Component):
             m.d.sync += [beat.eq(beat + 1), self.w.valid.eq(~self.w.payload.last)]
         with m.If(taken):
             m.d.sync += [
-                word.eq(self.i.payload.word),
+                address.eq(line_address(self.base, self.i.payload.word, params=params)),
                 states.eq(self.i.payload.states),
+                check.eq(check_of(self.i.payload.states, self.i.payload.word)),
                 beat.eq(0),
                 self.aw.valid.eq(1),
                 self.w.valid.eq(1),

@@ -123,6 +123,7 @@ class Lookup(wiring.Component):
             # Only for pages of the window is there anything to look up.
             self.table.en.eq(self.accept & within & self.window.initialised & ~self.window.corrupt),
             self.table.word.eq(index[shift : page_index_width(self._params)]),
+            self.table.nonsecure.eq(request.prot.nonsecure),
             answered.eq(~asked | self.table.valid),
             self.verdict.valid.eq(taken & answered),
         ]

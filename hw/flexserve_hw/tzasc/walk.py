@@ -121,7 +121,9 @@ class HintedWalk(wiring.Component):
             write.data.eq(self.entered.replicate(self._width)),
             write.en.eq(Mux(self.entered, 1 << self.entered_word[:shift], Mux(clear, 1 << offset, 0))),
         ]
-        with m.FSM(name="walk"):
+        with m.FSM(name="walk") as walk:
+            # In no other cycle: a hint that is set meanwhile must not change the word that is being looked at.
+            m.d.comb += read.en.eq(walk.ongoing("READ"))
             with m.State("READ"):
                 with m.If(self.seek):
                     m.next = "ROW"

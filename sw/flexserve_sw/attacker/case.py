@@ -60,6 +60,8 @@ class Level(Enum):
     """Software and devices of the phone."""
     BUS = "bus"
     """Whoever drives the filter's pins: every beat of every channel, and the memory below."""
+    TABLE = "table"
+    """The same, where the filter's page-state table lies in memory behind a cache."""
 
 
 Campaign = Callable[[M, bool, int], Awaitable[dict[str, Evidence]]]

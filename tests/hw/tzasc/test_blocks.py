@@ -19,6 +19,7 @@ from flexserve_hw.tzasc.rules import NORMAL_FRAME
 from flexserve_hw.tzasc.rules import TRANSITIONS as HARDWARE
 from flexserve_hw.tzasc.states import CODE_WIDTH, STATES, StateWord, code, decode, first_set, popcount
 from flexserve_hw.tzasc.tally import Tally
+from flexserve_hw.tzasc.walk import HintedWalk
 from flexserve_sw.machine import World
 from flexserve_sw.recall import TRANSITIONS
 from flexserve_sw.regs import FLEX_SECURE
@@ -263,6 +264,61 @@ def test_alarm_in_the_cycle_of_the_clear_is_recorded_as_a_new_one():
         assert await step(ctx, pfn=0x55) == (1, 0x55)
 
     run(block, check)
+
+
+def test_word_of_a_walk_stays_until_it_is_looked_at_whatever_is_hinted_meanwhile():
+    """What is found in a word is scrubbed at its place: another word's pages must not be taken for it."""
+    walk, rng = HintedWalk(params=small(cache_lines=2)), random.Random(7)
+    words = 8
+
+    async def look(ctx):
+        ctx.set(walk.seek, 1)
+        ctx.set(walk.last, words - 1)
+        before, seen, hinted = None, set(), set()
+        for _ in range(4000):
+            ctx.set(walk.entered, rng.random() < 0.3)
+            word = rng.randrange(words)
+            ctx.set(walk.entered_word, word)
+            ctx.set(walk.next, ctx.get(walk.valid) and rng.random() < 0.2)
+            ctx.set(walk.clean, 1)
+            *_, valid, now, goes, entered = await ctx.tick().sample(walk.valid, walk.word, walk.next, walk.entered)
+            assert before is None or (valid, now) == (1, before)
+            before = now if valid and not goes else None
+            if valid and goes:
+                seen.add(now)
+            if entered:
+                hinted.add(word)
+        assert seen == hinted == set(range(words))
+
+    run(walk, look)
+
+
+def test_hint_is_found_however_it_falls_into_the_walk():
+    """Every phase of the walk: the word that is hinted is looked at soon, and no hint is lost with another."""
+    walk = HintedWalk(params=small(cache_lines=2))
+
+    async def look(ctx):
+        ctx.set(walk.seek, 1)
+        ctx.set(walk.last, 7)
+        ctx.set(walk.clean, 1)
+        for delay in range(40):
+            ctx.set(walk.entered, 0)
+            await ctx.tick().repeat(delay + 1)
+            wanted = {delay % 8, (delay * 3 + 1) % 8}
+            for word in sorted(wanted):
+                ctx.set(walk.entered, 1)
+                ctx.set(walk.entered_word, word)
+                ctx.set(walk.next, ctx.get(walk.valid))
+                await ctx.tick()
+            ctx.set(walk.entered, 0)
+            for _ in range(60):
+                ctx.set(walk.next, ctx.get(walk.valid))
+                *_, valid, word, goes = await ctx.tick().sample(walk.valid, walk.word, walk.next)
+                if valid and goes:
+                    wanted.discard(word)
+            assert not wanted
+
+    run(walk, look)
 
 
 def test_size_request_adds_up_and_saturates():

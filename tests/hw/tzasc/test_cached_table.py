@@ -42,7 +42,7 @@ def test_hits_of_mixed_ids_and_worlds_flow_one_per_cycle():
     async def scenario(bench, ctx):
         await bench.boot(ctx)
         await bench.lend(ctx, P, 4)
-        await bench.done(ctx, *(bench.read(pfn * PAGE) for pfn in (P + 4, P)))
+        await bench.done(ctx, bench.read((P + 4) * PAGE), bench.read(P * PAGE, SECURE))
         reads = [bench.read((P + n % 8) * PAGE, SECURE if n % 8 < 4 else NORMAL, id=n % 8) for n in range(60)]
         await bench.done(ctx, *reads)
         assert not any(b.missed for b in reads)
@@ -168,8 +168,10 @@ async def _denied_with_alarm(bench, ctx, pfn, first=None):
 
 
 async def _evict(bench, ctx):
-    """Give both entries to words 1 and 2, so that word 0 must be fetched."""
-    await bench.done(ctx, *(bench.read(pfn * PAGE) for pfn in (P + 4, P + 8)))
+    """Give the entry of word 0 to word 2 in every bank, so that word 0 must be fetched."""
+    await bench.done(ctx, *(bench.read((P + 8) * PAGE, world) for world in (NORMAL, SECURE)))
+    await bench.poke(ctx, FLEX_SECURE.QUERY_PAGE, P + 8)
+    await ctx.tick().repeat(30)
 
 
 def test_every_upset_bit_of_a_line_in_memory_denies_both_worlds_and_raises_the_alarm():
@@ -228,18 +230,21 @@ def test_every_upset_bit_of_a_cached_word_denies_and_raises_the_alarm():
         await bench.lend(ctx, P, 4)
         await bench.done(ctx, bench.read(P * PAGE, SECURE))
         await bench.idle(ctx)
-        row, layout, group = bench.dut.core.table.entries.data[0], entry_layout(bench.params), bench.params.group
+        layout, group = entry_layout(bench.params), bench.params.group
+        rows = [Value.cast(bank.data[0]) for bank in bench.dut.core.table.banks.values()]
         states = layout["states"].offset
-        good = ctx.get(Value.cast(row))
+        good = [ctx.get(row) for row in rows]
         marks = range(states)
         for bit in [*marks, *(states + plane * group for plane in range(6))]:
-            ctx.set(Value.cast(row), good ^ 1 << bit)
+            for row, entry in zip(rows, good, strict=True):
+                ctx.set(row, entry ^ 1 << bit)
             await ctx.tick()
             await _denied_with_alarm(bench, ctx, P)
             if bit in marks:
                 # Word 2 belongs in the same entry.
                 await _denied_with_alarm(bench, ctx, P + 8)
-            ctx.set(Value.cast(row), good)
+            for row, entry in zip(rows, good, strict=True):
+                ctx.set(row, entry)
             await ctx.tick()
         own = bench.read(P * PAGE, SECURE)
         await bench.done(ctx, own)
@@ -298,6 +303,112 @@ def test_table_that_cannot_be_written_at_boot_never_becomes_ready():
         bench.ar.clear()
 
     make_filter_bench().run(scenario)
+
+
+def test_latency_of_a_denied_access_does_not_tell_what_the_secure_world_touched():
+    """SEC-12: words 0 and 2 share an entry; the secure world uses a page of one of them, and a device asks for both."""
+
+    async def scenario(bench, ctx):
+        await bench.boot(ctx)
+        await bench.lend(ctx, P, 12)
+        seen = set()
+        for used in (P, P + 8):
+            await bench.done(ctx, *(bench.read((P + 4) * PAGE, world) for world in (NORMAL, SECURE)))
+            await bench.done(ctx, bench.read(P * PAGE, nsaid=3))
+            await bench.done(ctx, bench.read(used * PAGE, SECURE), bench.write(used * PAGE, SECURE))
+            spent = []
+            for pfn in (P, P + 8):
+                probe = bench.read(pfn * PAGE, nsaid=3)
+                await bench.done(ctx, probe)
+                assert not probe.allowed
+                spent.append(probe.answered - probe.accepted)
+            seen.add(tuple(spent))
+        assert len(seen) == 1
+        (hit, miss) = seen.pop()
+        assert miss > hit
+
+    make_filter_bench(latency=LATENCY).run(scenario)
+
+
+def test_answer_that_was_given_stays_when_the_table_breaks():
+    """A verdict that waits downstream must not change under its address; what is asked afterwards reads as zeros."""
+    params = small(cache_lines=2)
+    table = CachedTable(params=params)
+    states = (1 << params.group) - 1
+
+    async def scenario(ctx):
+        await ctx.tick().repeat(4)
+        for channel in (table.bus.aw, table.bus.w):
+            ctx.set(channel.ready, 1)
+        ctx.set(table.write_data, states)
+        ctx.set(table.write_en, 1)
+        await ctx.tick()
+        ctx.set(table.write_en, 0)
+        ctx.set(table.ar.en, 1)
+        await ctx.tick()
+        ctx.set(table.ar.en, 0)
+        ctx.set(table.bus.b.payload.resp, 2)
+        ctx.set(table.bus.b.valid, 1)
+        for _ in range(4):
+            *_, valid, data = await ctx.tick().sample(table.ar.valid, table.ar.data)
+            assert (valid, data) == (1, states)
+            ctx.set(table.bus.b.valid, 0)
+        ctx.set(table.ar.en, 1)
+        await ctx.tick()
+        ctx.set(table.ar.en, 0)
+        *_, valid, data = await ctx.tick().sample(table.ar.valid, table.ar.data)
+        assert (valid, data) == (1, 0)
+        ctx.set(table.write_en, 1)
+        *_, ready, aw = await ctx.tick().sample(table.write_ready, table.bus.aw.valid)
+        assert (ready, aw) == (1, 0)
+
+    simulator = Simulator(table)
+    simulator.add_clock(1e-9)
+    simulator.add_testbench(scenario)
+    simulator.run()
+
+
+@pytest.mark.parametrize("delay", range(8))
+def test_line_fetched_for_a_corrupt_window_is_not_believed(delay):
+    """SEC-11: a bit of the table's place flips while a word is awaited; a line that fits its check lies there too."""
+    params = small(cache_lines=2)
+    table = CachedTable(params=params)
+    forged = table_line(params, 0, (1 << params.group) - 1)
+
+    async def scenario(ctx):
+        ctx.set(table.base, TABLE_PFN)
+        await ctx.tick().repeat(4)
+        ctx.set(table.ar.word, 0)
+        ctx.set(table.ar.en, 1)
+        await ctx.tick()
+        ctx.set(table.ar.en, 0)
+        requested = None
+        for cycle in range(40):
+            corrupt = cycle == delay
+            ctx.set(table.corrupt, corrupt)
+            ctx.set(table.base, TABLE_PFN ^ corrupt)
+            ctx.set(table.bus.ar.ready, cycle > 6)
+            ctx.set(table.bus.r.valid, requested is not None and requested[0])
+            ctx.set(table.bus.r.payload, {"id": 0, "data": forged, "resp": 0, "last": 1})
+            ctx.set(table.write_en, cycle > 12)
+            *_, valid, data, ar, ar_ready, address, aw = await ctx.tick().sample(
+                table.ar.valid, table.ar.data, table.bus.ar.valid, table.bus.ar.ready, table.bus.ar.payload.addr,
+                table.bus.aw.valid,
+            )  # fmt: skip
+            if cycle >= delay:
+                assert valid
+                assert data == 0
+            if ar:
+                assert requested is None or not requested[0]
+                assert requested is None or requested[1] == address
+                assert address == TABLE_PFN * PAGE
+                requested = ar_ready, address
+            assert not aw
+
+    simulator = Simulator(table)
+    simulator.add_clock(1e-9)
+    simulator.add_testbench(scenario)
+    simulator.run()
 
 
 def test_command_over_words_that_must_be_fetched_is_all_or_nothing():
@@ -379,6 +490,7 @@ def test_five_ports_and_a_writer_see_one_table(lines, seed, slow):
             word = rng.choice([0, 2, 4, rng.randrange(words)])
             ctx.set(port.en, 1)
             ctx.set(port.word, word)
+            ctx.set(port.nonsecure, rng.randrange(2))
             asked = now
             _, _ = await ctx.tick()
             ctx.set(port.en, 0)

@@ -107,9 +107,7 @@ def drain_waits_for_nothing(at: Place) -> Any:
     return at.inner("drain.drained").eq(at.inner("drain.draining"))
 
 
-@_saboteur(
-    proof="scrub.answers[words]", claim="every_burst_is_answered_before_the_page_returns", module="scrubber"
-)
+@_saboteur(proof="scrub.answers[words]", claim="every_burst_is_answered_before_the_page_returns", module="scrubber")
 def page_returns_unscrubbed(at: Place) -> Any:
     """A page is handed back when its zeros are sent, not when memory has answered them (SEC-01)."""
     sent = [at.inner(f"scrubber.slot{n}_busy") & ~at.inner(f"scrubber.slot{n}_unsent") for n in range(2)]

@@ -68,9 +68,7 @@ def test_saboteur_turns_the_runner_red_and_the_design_as_it_is_stays_green(sabot
     assert row["sec"]
     assert saboteur.text
     assert "$var" in Path(row["witness"]).read_text()
-    resting = betray(
-        saboteur, folder=tmp_path, depth=row["depth"] + 2, pypi=not saboteur.deep, at_work=False
-    )
+    resting = betray(saboteur, folder=tmp_path, depth=row["depth"] + 2, pypi=not saboteur.deep, at_work=False)
     # No run of that length and two cycles more refutes the claim; that none at all does is what `make formal` shows.
     assert (resting.answer.result, resting.answer.witness) == (BOUNDED, None)
     assert resting.answer.depth >= row["depth"]

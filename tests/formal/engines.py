@@ -7,9 +7,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .harness import BAD
 from .model import Model, tool
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "covers",
     "induction",
     "pdr",
+    "refute",
     "search",
 ]
 
@@ -120,6 +122,30 @@ def search(model: Model, output: str, limit: float) -> Answer:
     return Answer(result=UNREACHED, engine="abc bmc", depth=_deepest(text, r"(?m)^ *(\d+) [+:]"), seconds=seconds)
 
 
+def refute(model: Model, claim: str, depth: int, limit: float, *, pypi: bool = False) -> Answer:
+    """Look for a run of at most ``depth`` cycles that refutes the only claim of ``model``; proves nothing."""
+    start = time.monotonic()
+    if pypi or ABC is None:
+        text, seconds = _smtbmc(model, limit, "-t", str(depth), "--dump-vcd", "refuted.vcd")
+        checked = _deepest(text, r"Checking assertions in step (\d+)") + 1
+        vcd = model.folder / "refuted.vcd"
+        if "Status: FAILED" not in text:
+            return Answer(result=BOUNDED, engine="smtbmc z3", depth=checked, seconds=seconds)
+        return Answer(result=REFUTED, engine="smtbmc z3", depth=checked, seconds=seconds, witness=_path(vcd))
+    text = _abc(model, [BAD + claim], f"scleanup; scorr; dc2; bmc3 -v -F {depth} -T {int(limit)}", limit)
+    found = re.search(r"was asserted in frame (\d+)", text)
+    seconds = time.monotonic() - start
+    if not found:
+        checked = _deepest(text, r"(?m)^ *(\d+) [+:]") + 1
+        return Answer(result=BOUNDED, engine="abc bmc", depth=checked, seconds=seconds)
+    witness = _witness(model, BAD + claim, int(found[1]))
+    return Answer(result=REFUTED, engine="abc bmc", depth=int(found[1]) + 1, seconds=seconds, witness=witness)
+
+
+def _path(file: Path) -> str | None:
+    return str(file) if file.is_file() else None
+
+
 def _witness(model: Model, output: str, frame: int) -> str | None:
     """Waveform of a shortest run in which ``output`` rises in ``frame`` at the latest."""
     cex = f"{output}.aiw"
@@ -142,7 +168,7 @@ def _witness(model: Model, output: str, frame: int) -> str | None:
         model.folder,
         120,
     )
-    return str(vcd) if vcd.is_file() else None
+    return _path(vcd)
 
 
 def _smtbmc(model: Model, limit: float, *options: str) -> tuple[str, float]:
@@ -152,40 +178,38 @@ def _smtbmc(model: Model, limit: float, *options: str) -> tuple[str, float]:
 
 
 def induction(model: Model, depth: int, limit: float) -> dict[str, Answer]:
-    """Answers for all properties at once, each serving the others as invariant."""
-    names = [claim.name for claim in model.claims if claim.kind == "prove"]
-    text, seconds = _smtbmc(model, limit, "-t", str(depth), "--keep-going", "--dump-vcd", "refuted%.vcd")
-    failed = dict.fromkeys(re.findall(r"prove_(\w+)\.", text))
-    checked = _deepest(text, r"Checking assertions in step (\d+)")
-    if failed:
-        answer = Answer(result=BOUNDED, engine="smtbmc z3", depth=checked, seconds=seconds)
-        answers = dict.fromkeys(names, answer)
-        for n, name in enumerate(failed):
-            vcd = model.folder / f"refuted{n}.vcd"
-            answers[name] = Answer(
-                result=REFUTED,
-                engine="smtbmc z3",
-                depth=checked,
-                seconds=seconds,
-                witness=str(vcd) if vcd.is_file() else None,
-            )
+    """Answers for all properties at once, each serving the others as invariant.
+
+    What is not proved is looked for further on, where covers are looked for, so that a refutation has its waveform.
+    """
+    answers = _bounded(model, depth, limit)
+    start = max((answer.seconds for answer in answers.values()), default=0)
+    if any(answer.result == REFUTED or (answer.depth or 0) < depth for answer in answers.values()):
         return answers
+    text, more = _smtbmc(model, max(1, limit - start), "-i", "-t", str(depth))
     if "Status: PASSED" not in text:
-        return dict.fromkeys(names, Answer(result=BOUNDED, engine="smtbmc z3", depth=checked, seconds=seconds))
-    text, more = _smtbmc(model, max(1, limit - seconds), "-i", "-t", str(depth))
-    proved = "Status: PASSED" in text
+        further = max(depth, model.proof.cover_depth)
+        return _bounded(model, further, max(1, limit - start - more), before=start + more)
     # Induction counts its steps down: it succeeded with the last that it tried.
     steps = [int(n) for n in re.findall(r"Trying induction in step (\d+)", text)]
     k = depth - min(steps, default=0)
-    return dict.fromkeys(
-        names,
-        Answer(
-            result=PROVED if proved else BOUNDED,
-            engine=f"{k}-induction z3" if proved else "smtbmc z3",
-            depth=None if proved else depth,
-            seconds=seconds + more,
-        ),
-    )
+    proved = Answer(result=PROVED, engine=f"{k}-induction z3", depth=None, seconds=start + more)
+    return dict.fromkeys(answers, proved)
+
+
+def _bounded(model: Model, depth: int, limit: float, before: float = 0) -> dict[str, Answer]:
+    """Answers for all properties at once, in the first ``depth`` cycles; ``before`` are seconds that went by."""
+    names = [claim.name for claim in model.claims if claim.kind == "prove"]
+    text, seconds = _smtbmc(model, limit, "-t", str(depth), "--keep-going", "--dump-vcd", "refuted%.vcd")
+    failed = dict.fromkeys(re.findall(r"prove_(\w+)\.", text))
+    passed = not failed and "Status: PASSED" in text
+    checked = depth if passed else _deepest(text, r"Checking assertions in step (\d+)")
+    answer = Answer(result=BOUNDED, engine="smtbmc z3", depth=checked, seconds=before + seconds)
+    answers = dict.fromkeys(names, answer)
+    for n, name in enumerate(failed):
+        vcd = model.folder / f"refuted{n}.vcd"
+        answers[name] = replace(answer, result=REFUTED, witness=_path(vcd))
+    return answers
 
 
 def covers(model: Model, depth: int, limit: float) -> dict[str, Answer]:

@@ -38,7 +38,7 @@ runs all; ``python -m tests.formal.runner [--limit seconds] [word...]`` those wh
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amaranth.hdl import Assert, Cat, ClockDomain, Cover, Fragment, Module, Mux, Shape, Signal, Value
@@ -63,6 +63,10 @@ class Claim:
     why: str = ""
 
 
+Sabotage = Callable[["Harness", Any, str], None]
+"""Breaks a design on purpose: gets the harness, the design and its name there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proof:
     """A harness with what is known about it: see :func:`proof`."""
@@ -78,9 +82,9 @@ class Proof:
     same_powerup: str = ""
     induction: bool = False
 
-    def harness(self) -> "Harness":
-        """Build it anew."""
-        harness = Harness()
+    def harness(self, sabotage: Sabotage | None = None) -> "Harness":
+        """Build it anew; every design in it is given to ``sabotage``."""
+        harness = Harness(sabotage=sabotage)
         self.build(harness)
         return harness
 
@@ -132,8 +136,9 @@ def proof(
 
 @dataclass
 class Harness:
-    """The module of a proof, and its claims so far."""
+    """The module of a proof, and its claims so far. ``sabotage`` breaks every design that is added."""
 
+    sabotage: Sabotage | None = None
     m: Module = field(default_factory=Module)
     claims: list[Claim] = field(default_factory=list)
     inputs: list[Signal] = field(default_factory=list)
@@ -183,6 +188,8 @@ class Harness:
         """Add ``design`` as a submodule whose inner signals :meth:`inner` finds."""
         fragment = Fragment.get(design, None)
         self.m.submodules[name] = self._fragments[name] = fragment
+        if self.sabotage is not None:
+            self.sabotage(self, design, name)
         return design
 
     @property
@@ -233,6 +240,10 @@ class Harness:
         """Claim that ``condition`` can become true."""
         self._name(self._conditions, name, condition)
         self.claims.append(Claim(name=name, kind="cover"))
+
+    def keep(self, name: str) -> None:
+        """Drop all claims but one, which then rests on no lemma."""
+        self.claims[:] = [replace(claim, lemma=False) for claim in self.claims if claim.name == name]
 
     def finish(self) -> tuple[Module, list[Signal]]:
         """The module with its ports: clock, inputs, and one output per claim."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from .harness import BAD, REACHED, Claim, Proof
+from .harness import BAD, REACHED, Claim, Proof, Sabotage
 
 __all__ = ["PREPARE", "TO_AIG", "Model", "ToolMissing", "build", "tool"]
 
@@ -88,10 +88,12 @@ def tool(name: str) -> str:
     return str(path)
 
 
-def build(proof: Proof, folder: Path) -> Model:
-    """Elaborate ``proof`` and write its model to ``folder``."""
+def build(proof: Proof, folder: Path, *, claim: str = "", sabotage: Sabotage | None = None) -> Model:
+    """Elaborate ``proof`` and write its model to ``folder``: all of it, or one ``claim`` that rests on no lemma."""
     folder.mkdir(parents=True, exist_ok=True)
-    harness = proof.harness()
+    harness = proof.harness(sabotage)
+    if claim:
+        harness.keep(claim)
     module, ports = harness.finish()
     (folder / "design.il").write_text(rtlil.convert(module, ports=ports, name="top"))
     prepare = PREPARE.replace(_UNKNOWN_MEMORIES, "") + _ZEROS if proof.same_powerup else PREPARE

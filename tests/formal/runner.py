@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,8 +18,9 @@ from . import engines
 from .engines import BOUNDED, COVERED, PROVED, REFUTED, Answer
 from .harness import BAD, PROOFS, REACHED, Claim, Proof
 from .model import Model, build
+from .saboteurs import SABOTEURS, Saboteur
 
-__all__ = ["Outcome", "main", "proofs", "prove", "write_summary"]
+__all__ = ["Outcome", "betray", "main", "proofs", "prove", "write_summary"]
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "formal"
@@ -74,6 +75,24 @@ def prove(proof: Proof, *, folder: Path = BUILD, limit: int | None = None, pypi:
             answer = replace(answer, result=BOUNDED, engine=f"{answer.engine}, on a lemma not proved", depth=0)
         outcomes.append(Outcome(proof=proof.name, claim=claim, answer=answer))
     return outcomes
+
+
+def betray(
+    saboteur: Saboteur,
+    *,
+    folder: Path = BUILD,
+    depth: int = 60,
+    limit: int = 60,
+    pypi: bool = False,
+    at_work: bool = True,
+) -> Outcome:
+    """Look for a run that refutes what must notice ``saboteur``, when it is ``at_work`` and when it is not."""
+    (proof,) = (found for found in proofs([saboteur.proof]) if found.name == saboteur.proof)
+    folder = folder / f"{saboteur.name}{'' if at_work else ' resting'}"
+    model = build(proof, folder, claim=saboteur.claim, sabotage=saboteur if at_work else None)
+    (claim,) = model.claims
+    answer = engines.refute(model, claim.name, depth, limit, pypi=pypi)
+    return Outcome(proof=proof.name, claim=claim, answer=answer)
 
 
 def _smt(model: Model, limit: float) -> dict[str, Answer]:
@@ -143,7 +162,7 @@ def _show(outcomes: list[Outcome], seconds: float) -> None:
             console.print(escape(f"{o.proof}: {o.claim.name} is bounded: {o.claim.why}"))
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 1 if a claim did not come out as it should."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="run proofs whose names contain one of these")
@@ -152,7 +171,13 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="seconds per property, at most")
     parser.add_argument("--jobs", type=int, default=2, help="proofs at a time")
     parser.add_argument("--output", type=Path, default=BUILD, help="folder of all files")
-    options = parser.parse_args()
+    parser.add_argument("--saboteur", choices=SABOTEURS, help="break the design so, and ask about what must notice")
+    options = parser.parse_args(arguments)
+    if options.saboteur:
+        saboteur = SABOTEURS[options.saboteur]
+        print(f"{saboteur.name}: {saboteur.text}")
+        outcome = betray(saboteur, folder=options.output, limit=options.limit or 60, pypi=options.pypi)
+        return _report([outcome], outcome.answer.seconds, options.output)
     chosen = proofs(options.words, fast=options.fast)
     if not chosen:
         print(f"No proof has one of the words {options.words} in its name.", file=sys.stderr)
@@ -161,9 +186,13 @@ def main() -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         runs = pool.map(lambda p: prove(p, folder=options.output, limit=options.limit, pypi=options.pypi), chosen)
         outcomes = [outcome for run in runs for outcome in run]
-    seconds = time.monotonic() - start
+    return _report(outcomes, time.monotonic() - start, options.output)
+
+
+def _report(outcomes: list[Outcome], seconds: float, folder: Path) -> int:
+    """Show and write what came of it; the exit status."""
     _show(outcomes, seconds)
-    write_summary(outcomes, seconds, options.output / "summary.json")
+    write_summary(outcomes, seconds, folder / "summary.json")
     return 0 if all(outcome.expected for outcome in outcomes) else 1
 
 

@@ -108,6 +108,10 @@ class State:
         self.results: dict[str, dict[str, Any]] = stored.get("results", {}) if stored.get("key") == key else {}
         self._key, self._lock = key, threading.Lock()
 
+    def forget(self, keep: Callable[[dict[str, Any]], object]) -> None:
+        """Take every step anew on the mutants whose results are not to be kept."""
+        self.results = {number: result for number, result in self.results.items() if keep(result)}
+
     def get(self, mutant: Mutant, way: str, find: Callable[[], Any]) -> Any:
         """The result of ``way`` for ``mutant``, found now if it is not known."""
         number = str(mutant.number)
@@ -125,7 +129,7 @@ class State:
 class Campaign:
     """The mutants of one design."""
 
-    def __init__(self, ip: str, folder: Path, *, jobs: int):
+    def __init__(self, ip: str, folder: Path, *, jobs: int, again: bool = False):
         self.ip, self.folder, self._jobs = ip, folder / ip, jobs
         self.netlist: Netlist = simulate.flat_netlist(ip, self.folder / "netlist")
         self.mutants = self.netlist.sample(PARTS[ip], seed=SEED, root=simulate.ROOT)
@@ -135,6 +139,8 @@ class Campaign:
         sample = json.dumps([mutant.row() for mutant in self.mutants])
         text = (self.netlist.folder / "flat.il").read_text() + sample
         self.state = State(self.folder / "state.json", hashlib.sha256(text.encode()).hexdigest())
+        if again:
+            self.state.forget(_noticed)
 
     def _design(self) -> Fragment:
         flex = simulate.parameters(self.ip).flex
@@ -252,8 +258,11 @@ class Campaign:
 
     def killed(self, mutant: Mutant) -> bool:
         """Whether simulation or proofs noticed it."""
-        result = self.state.results.get(str(mutant.number), {})
-        return bool(result.get("simulation") or result.get("formal"))
+        return _noticed(self.state.results.get(str(mutant.number), {}))
+
+
+def _noticed(result: dict[str, Any]) -> bool:
+    return bool(result.get("simulation") or result.get("formal"))
 
 
 def _lost(models: Sequence[formal.MutantModel], number: int, seconds: int) -> str | None:
@@ -304,6 +313,7 @@ def main() -> int:
     parser.add_argument("--step", choices=STEPS, action="append", help="take these steps alone; all by default")
     parser.add_argument("--design", choices=tuple(PARTS), action="append", help="of these designs alone")
     parser.add_argument("--quick", action="store_true", help="look for proofs only against what simulation left")
+    parser.add_argument("--again", action="store_true", help="try those that nothing noticed anew: tests have changed")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "mutants")
     options = parser.parse_args()
@@ -316,7 +326,7 @@ def main() -> int:
         text = str(result).partition("\n")[0][:100]
         console.print(f"{mutant.part} {mutant.number}: {step}: {text}", markup=False, highlight=False)
 
-    campaigns = [Campaign(name, options.output, jobs=options.jobs) for name in options.design or PARTS]
+    campaigns = [Campaign(name, options.output, jobs=options.jobs, again=options.again) for name in options.design or PARTS]
     steps = options.step or STEPS
     for campaign in campaigns:
         if "simulation" in steps:

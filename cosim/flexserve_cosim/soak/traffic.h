@@ -240,11 +240,12 @@ class Direction {
         t.prot = static_cast<uint8_t>((secure ? 0 : 2) | random_.below(2) | random_.below(2) << 2);
         t.size = static_cast<uint8_t>(random_.percent(65) ? full : random_.below(full + 1));
         t.burst = static_cast<uint8_t>(random_.weighted({10, 70, 14}));
-        switch (random_.weighted({34, 36, 24, 6})) {
+        switch (random_.weighted({34, 36, 24, 5, 1})) {
             case 0: t.length = 0; break;
             case 1: t.length = static_cast<uint8_t>(random_.below(4)); break;
             case 2: t.length = static_cast<uint8_t>(random_.below(16)); break;
-            default: t.length = static_cast<uint8_t>(random_.below(64));
+            case 3: t.length = static_cast<uint8_t>(random_.below(64)); break;
+            default: t.length = static_cast<uint8_t>(random_.below(256));
         }
         if (t.burst == 2) t.length = static_cast<uint8_t>(random_.pick({1, 3, 7, 15}));
         if (t.burst == 0) t.length &= 15;

@@ -310,10 +310,12 @@ def _count(
         "interleaved": flags & Flag.INTERLEAVED != 0,
         "address after its data": flags & Flag.DATA_FIRST != 0,
         "wrong WLAST": flags & Flag.LYING_LAST != 0,
+        "more than 128 beats": t["length"] >= 128,
     }
     for name, mask in kinds.items():
         seen[f"{name} allowed"] += int((mask & allowed).sum())
-    seen["wrong WLAST denied"] += int((kinds["wrong WLAST"] & denied).sum())
+    for name in ("wrong WLAST", "more than 128 beats"):
+        seen[f"{name} denied"] += int((kinds[name] & denied).sum())
     seen["under way at a reset"] += int((flags & Flag.ABORTED != 0).sum())
     seen["denied behind an allowed one of its ID"] += _behind(t, allowed, denied)
     seen["secure access before a page is accepted again"] += _again(t, page, state, timeline, denied & ~nonsecure)

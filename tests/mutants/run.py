@@ -327,7 +327,8 @@ def main() -> int:
         text = str(result).partition("\n")[0][:100]
         console.print(f"{mutant.part} {mutant.number}: {step}: {text}", markup=False, highlight=False)
 
-    campaigns = [Campaign(name, options.output, jobs=options.jobs, again=options.again) for name in options.design or PARTS]
+    names = options.design or PARTS
+    campaigns = [Campaign(name, options.output, jobs=options.jobs, again=options.again) for name in names]
     steps = options.step or STEPS
     for campaign in campaigns:
         if "simulation" in steps:

@@ -103,7 +103,8 @@ class WritePath(wiring.Component):
         entry, head = Signal(route_layout), Signal(route_layout)
         verdict, request = lookup.verdict.payload, lookup.verdict.payload.request
 
-        overdue, room = Signal(), Signal()
+        overdue = Signal()
+        room = Signal()
         ours = stream.Signature(self.up_aw.payload.shape()).create(path=("ours",))
         m.d.comb += [
             ours.payload.eq(request),

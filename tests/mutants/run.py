@@ -16,8 +16,9 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flexserve_hw.gate import NpuGate
-from flexserve_hw.params import BusParams, FlexMemParams
+from flexserve_hw.params import BusParams
 from flexserve_hw.tzasc.filter import FlexFilter
 from tests.formal.engines import ABC
 
@@ -58,35 +59,24 @@ PARTS: dict[str, dict[str, tuple[str, int]]] = {
 }
 """Per design its parts: pattern of their submodules, and how many mutants are taken."""
 
-SEARCHES = (
-    {"frames": 10, "conflicts": 2_000, "reduce": False},
-    {"frames": 50, "conflicts": 10_000, "reduce": True},
-)
-"""Searches for a counterexample: most mutants fall in the first, which is quick."""
+QUICK: dict[str, Any] = {"frames": 10, "conflicts": 2_000, "reduce": False}
+DEEP: dict[str, Any] = {"frames": 50, "conflicts": 10_000, "reduce": True}
+"""Limits of a search for a counterexample: of that on every mutant, in which most fall, and of that on what is left."""
 EQUIVALENCE, DOUBT = 30, 30
 """Seconds for a proof of equivalence, and for a proof that may fail."""
 
 
-REDUCED = FlexMemParams(
-    bus=BusParams(addr_width=15, data_width=1024, id_width=1),
-    pages=4,
-    group=2,
-    timers=2,
-    freed_depth=2,
-    outstanding=2,
+REDUCED = replace(
+    simulate.parameters("filter").flex,
+    bus=BusParams(addr_width=16, data_width=512, id_width=1),
+    pages=8,
     grace_min=1,
     grace_max=3,
-    scrub_share=2,
-    scrub_beats=16,
-    scrub_slots=2,
-    bursts_ahead=2,
-    denied_depth=1,
-    denied_writes=1,
 )
-"""The filter in which mutants are shown to be equivalent: two pages to a word and two words, two of each thing that is
-counted. A mutation of a bit that this filter has not stands at the last bit that it has."""
+"""The filter in which mutants are shown to be equivalent: as it is simulated, but for 2 IDs, 16 page frames, two table
+words and short grace periods. A mutation of a bit that this filter has not stands at the last bit that it has."""
 
-STEPS = ("simulation", "formal", "equivalent", "lost proof")
+STEPS = ("simulation", "formal", "equivalent", "deep formal", "lost proof")
 KILLED = ("by both", "by simulation", "by proofs", "lost proof")
 ENDS = (*KILLED, "equivalent", "survived", "open")
 """What can become of a mutant. ``lost proof``: a claim that is proved without it can't be proved with it, and formal
@@ -183,19 +173,24 @@ class Campaign:
 
     def prove(self, tell: Tell, mutants: Sequence[Mutant]) -> None:
         """Look for a refuted claim in every proof that a mutant has a place in, until one is found."""
-        mutants = [m for m in dict.fromkeys(mutants) if "formal" not in self.state.results.get(str(m.number), {})]
-        if mutants:
-            models = self._models()
-            self._each(mutants, "formal", lambda mutant: self._refuted(models, mutant.number), tell)
+        self._search("formal", dict.fromkeys(mutants), QUICK, tell)
 
-    def _refuted(self, models: Sequence[formal.MutantModel], number: int) -> str | None:
+    def prove_deeply(self, tell: Tell) -> None:
+        """Look again, further and for longer, against what is left and not equivalent."""
+        self._search("deep formal", self._left(), DEEP, tell)
+
+    def _search(self, step: str, mutants: Iterable[Mutant], limits: dict[str, Any], tell: Tell) -> None:
+        todo = [mutant for mutant in mutants if step not in self.result(mutant)]
+        if todo:
+            models = self._models()
+            self._each(todo, step, lambda mutant: self._refuted(models, mutant.number, limits), tell)
+
+    def _refuted(self, models: Sequence[formal.MutantModel], number: int, limits: dict[str, Any]) -> str | None:
         """The first proof with a refuted claim, or None; of those that the mutant has a place in."""
-        models = [model for model in models if number in model.found]
-        for limits in SEARCHES:
-            for model in models:
-                if cycles := formal.refute(model, number, **limits):
-                    self._spare(model, cycles)
-                    return f"{model.name} refuted after {cycles} cycles"
+        for model in [model for model in models if number in model.found]:
+            if cycles := formal.refute(model, number, **limits):
+                self._spare(model, cycles)
+                return f"{model.name} refuted after {cycles} cycles"
         return None
 
     def _spare(self, model: formal.MutantModel, cycles: int) -> None:
@@ -209,8 +204,7 @@ class Campaign:
 
     def doubt(self, tell: Tell) -> None:
         """Of the mutants that are left, find those with which a proof fails, though no counterexample is found."""
-        left = [mutant for mutant in self._left() if not self.state.results[str(mutant.number)].get("equivalent")]
-        left = [mutant for mutant in left if "lost proof" not in self.state.results[str(mutant.number)]]
+        left = [mutant for mutant in self._left() if "lost proof" not in self.result(mutant)]
         if left:
             models = self._models()
             self._each(left, "lost proof", lambda mutant: _lost(models, mutant.number, DOUBT), tell)
@@ -222,11 +216,12 @@ class Campaign:
         return self._proofs
 
     def _left(self) -> list[Mutant]:
-        return [mutant for mutant in self.mutants if not self.killed(mutant)]
+        """Mutants that nothing noticed so far, and that are not known to be equivalent."""
+        return [m for m in self.mutants if not self.killed(m) and not self.result(m).get("equivalent")]
 
     def compare(self, tell: Tell) -> None:
         """Of the mutants that nothing noticed, show which behave as the original."""
-        left = [m for m in self._left() if "equivalent" not in self.state.results.get(str(m.number), {})]
+        left = [mutant for mutant in self._left() if "equivalent" not in self.result(mutant)]
         if not left:
             return
         source = rtlil.convert(self._reduced(), name="top")
@@ -245,8 +240,8 @@ class Campaign:
         """Every mutant with what became of it."""
         rows = []
         for mutant in self.mutants:
-            result = self.state.results.get(str(mutant.number), {})
-            seen, refuted = bool(result.get("simulation")), bool(result.get("formal"))
+            result = self.result(mutant)
+            seen, refuted = bool(result.get("simulation")), _refuted(result)
             if seen or refuted:
                 end = "by both" if seen and refuted else "by simulation" if seen else "by proofs"
             elif result.get("equivalent"):
@@ -259,11 +254,19 @@ class Campaign:
 
     def killed(self, mutant: Mutant) -> bool:
         """Whether simulation or proofs noticed it."""
-        return _noticed(self.state.results.get(str(mutant.number), {}))
+        return _noticed(self.result(mutant))
+
+    def result(self, mutant: Mutant) -> dict[str, Any]:
+        """What each step taken so far found."""
+        return self.state.results.get(str(mutant.number), {})
+
+
+def _refuted(result: dict[str, Any]) -> bool:
+    return bool(result.get("formal") or result.get("deep formal"))
 
 
 def _noticed(result: dict[str, Any]) -> bool:
-    return bool(result.get("simulation") or result.get("formal"))
+    return bool(result.get("simulation")) or _refuted(result)
 
 
 def _lost(models: Sequence[formal.MutantModel], number: int, seconds: int) -> str | None:
@@ -327,8 +330,8 @@ def main() -> int:
         text = str(result).partition("\n")[0][:100]
         console.print(f"{mutant.part} {mutant.number}: {step}: {text}", markup=False, highlight=False)
 
-    names = options.design or PARTS
-    campaigns = [Campaign(name, options.output, jobs=options.jobs, again=options.again) for name in names]
+    how = {"jobs": options.jobs, "again": options.again}
+    campaigns = [Campaign(name, options.output, **how) for name in options.design or PARTS]
     steps = options.step or STEPS
     for campaign in campaigns:
         if "simulation" in steps:
@@ -338,8 +341,11 @@ def main() -> int:
             # First those that simulation left: they decide the score.
             left = [mutant for mutant in campaign.mutants if not campaign.killed(mutant)]
             campaign.prove(tell, left if options.quick else [*left, *campaign.mutants])
+    for campaign in campaigns:
         if "equivalent" in steps:
             campaign.compare(tell)
+        if "deep formal" in steps:
+            campaign.prove_deeply(tell)
         if "lost proof" in steps:
             campaign.doubt(tell)
     result = summary(campaigns, time.monotonic() - started)

@@ -99,7 +99,7 @@ Only with four for an access can a page enter SCRUBBING, and be picked, before t
 """
 
 
-@proof(reductions=REDUCTIONS, limit=500)
+@proof(reductions=REDUCTIONS, limit=900)
 def bound(h: Harness) -> None:
     """Grace periods end on time; each step of the way back that a page takes then ends in time."""
     g = Management(h, reduced())

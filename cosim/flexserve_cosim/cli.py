@@ -167,7 +167,7 @@ def bench_memory_command(
 @bench_app.command("fpga")
 def bench_fpga_command(
     design: Annotated[
-        list[str] | None, typer.Option(help="Design: filter, filter-small, npu-8x8. Repeatable; default all.")
+        list[str] | None, typer.Option(help="filter, filter-small, filter-cached or npu-8x8; repeatable, default all.")
     ] = None,
     place: Annotated[bool, typer.Option(help="Place, for the frequency.")] = True,
     route: Annotated[bool, typer.Option(help="Route too; without, the frequency is an estimate.")] = True,

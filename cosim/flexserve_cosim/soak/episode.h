@@ -42,7 +42,8 @@ class Director : public Program {
         if (cold) {
             const uint32_t group = scene_.filter.group, groups = course_.window / group;
             scene_.window = kMemoryBase / kPage + group * random_.between(1, 2);
-            size_ = group * random_.between(1, groups);
+            // With a table in memory more words than are cached.
+            size_ = group * random_.between(scene_.filter.table_pages ? groups / 2 + 1 : 1, groups);
             // Behind the largest window, in memory that masters go for too.
             if (scene_.filter.table_pages)
                 scene_.table = kMemoryBase / kPage + course_.window + 2 * group + random_.below(2 * group);
@@ -54,8 +55,8 @@ class Director : public Program {
     Task boot(bool cold, bool& ready) {
         scene_.pages = size_;
         scene_.hot.clear();
-        const bool unsound = cold && random_.one_in(24);
-        const uint32_t skew = unsound ? random_.pick({0, 1, scene_.table ? 2 : 1}) : 0;
+        const bool unsound = cold && random_.one_in(scene_.table ? 4 : 24);
+        const uint32_t skew = !unsound ? 0 : scene_.table ? random_.pick({0, 1, 2, 2}) : random_.pick({0, 1});
         scene_.traffic = random_.one_in(2);  // the gate is closed: nothing may be accepted
         co_await regions();
         co_await write("TZC.ACTION", random_.below(4));

@@ -1,12 +1,14 @@
 // The memory of a page-state table that is not on chip: its lines, and answers as late as the weather makes them.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <vector>
 
 #include "scene.h"
+#include "steady.h"
 
 namespace soak {
 
@@ -20,27 +22,56 @@ class Lines {
         beats_.clear();
         answers_.clear();
         reading_ = answering_ = false;
+        ar_.forget();
+        aw_.forget();
     }
     // Power-up: unknown contents.
     void forget() { lines_.clear(); }
 
-    // What the memory drives in this cycle.
-    bool ar_ready = false, aw_ready = false, w_ready = false;
-    bool r_valid() const { return reading_; }
-    const std::vector<uint8_t>& r_data() const { return reads_.front().beats.front(); }
-    bool r_last() const { return reads_.front().beats.size() == 1; }
-    bool b_valid() const { return answering_; }
+    // What the memory drives in this cycle, and what it sees of it. A table on chip has no port.
+    template <class Top>
+    void drive(Top& t, bool live) {
+        if constexpr (requires { t.m_axi_table_arvalid; }) {
+            if (live) choose();
+            t.m_axi_table_arready = live && ar_ready_;
+            t.m_axi_table_awready = live && aw_ready_;
+            t.m_axi_table_wready = live && w_ready_;
+            t.m_axi_table_rvalid = live && reading_;
+            if (t.m_axi_table_rvalid) std::memcpy(&t.m_axi_table_rdata, reads_.front().beats.front().data(), sizeof t.m_axi_table_rdata);
+            t.m_axi_table_rlast = t.m_axi_table_rvalid && reads_.front().beats.size() == 1;
+            t.m_axi_table_bvalid = live && answering_;
+            t.m_axi_table_rresp = t.m_axi_table_bresp = 0;
+        }
+    }
+    template <class Top>
+    void observe(Top& t) {
+        if constexpr (requires { t.m_axi_table_arvalid; }) {
+            ar_.look(t.m_axi_table_arvalid, t.m_axi_table_arready, {t.m_axi_table_araddr, t.m_axi_table_arlen});
+            aw_.look(t.m_axi_table_awvalid, t.m_axi_table_awready, {t.m_axi_table_awaddr, t.m_axi_table_awlen});
+            if (t.m_axi_table_rvalid && t.m_axi_table_rready) read_taken();
+            if (t.m_axi_table_bvalid && t.m_axi_table_bready) answer_taken();
+            if (t.m_axi_table_arvalid && t.m_axi_table_arready)
+                read_address(t.m_axi_table_araddr, t.m_axi_table_arlen, t.m_axi_table_arprot & 2);
+            if (t.m_axi_table_awvalid && t.m_axi_table_awready)
+                write_address(t.m_axi_table_awaddr, t.m_axi_table_awlen, t.m_axi_table_awprot & 2);
+            if (t.m_axi_table_wvalid && t.m_axi_table_wready) {
+                const auto* strobes = reinterpret_cast<const uint8_t*>(&t.m_axi_table_wstrb);
+                const bool all = std::all_of(strobes, strobes + scene_.filter.data_bytes / 8, [](uint8_t s) { return s == 255; });
+                write_beat(reinterpret_cast<const uint8_t*>(&t.m_axi_table_wdata), all, t.m_axi_table_wlast);
+            }
+        }
+    }
 
-    void drive() {
+  private:
+    void choose() {
         const Weather& weather = scene_.weather;
-        ar_ready = random_.percent(weather.lines);
-        aw_ready = random_.percent(weather.lines);
-        w_ready = random_.percent(weather.lines);
+        ar_ready_ = random_.percent(weather.lines);
+        aw_ready_ = random_.percent(weather.lines);
+        w_ready_ = random_.percent(weather.lines);
         if (!reading_) reading_ = !reads_.empty() && reads_.front().ready <= scene_.cycle && random_.percent(weather.lines);
         if (!answering_)
             answering_ = !answers_.empty() && answers_.front().ready <= scene_.cycle && random_.percent(weather.lines);
     }
-
     void read_address(uint64_t address, uint32_t length, bool nonsecure) {
         check(address, length, nonsecure);
         Reading reading{due(), {}};
@@ -52,7 +83,6 @@ class Lines {
         const uint32_t width = scene_.filter.data_bytes;
         for (uint32_t at = 0; at < line.size(); at += width) reading.beats.emplace_back(&line[at], &line[at] + width);
         reads_.push_back(std::move(reading));
-        ++fetches;
     }
     void write_address(uint64_t address, uint32_t length, bool nonsecure) {
         check(address, length, nonsecure);
@@ -76,9 +106,6 @@ class Lines {
         answers_.pop_front();
         answering_ = false;
     }
-    uint64_t fetches = 0;
-
-  private:
     struct Reading {
         uint64_t ready;
         std::vector<std::vector<uint8_t>> beats;
@@ -111,7 +138,8 @@ class Lines {
     std::deque<uint64_t> addresses_;
     std::deque<uint8_t> beats_;
     std::deque<Answer> answers_;
-    bool reading_ = false, answering_ = false;
+    bool reading_ = false, answering_ = false, ar_ready_ = false, aw_ready_ = false, w_ready_ = false;
+    Steady<2> ar_{"AR to the table"}, aw_{"AW to the table"};
 };
 
 }  // namespace soak

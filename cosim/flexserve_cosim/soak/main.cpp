@@ -10,6 +10,7 @@
 #include "episode.h"
 #include "lines.h"
 #include "memory.h"
+#include "steady.h"
 #include "verilated.h"
 
 #if VM_TRACE
@@ -25,24 +26,6 @@ using Trace = VerilatedVcdC;
 namespace {
 
 using namespace soak;
-
-// A channel's payload must not change while it is offered.
-template <size_t N>
-class Steady {
-  public:
-    explicit Steady(const char* name) : name_(name) {}
-    void look(bool valid, bool ready, const std::array<uint64_t, N>& payload) {
-        if (held_ && (!valid || payload != before_)) throw Violation(std::string(name_) + " changes while it is offered");
-        held_ = valid && !ready;
-        if (held_) before_ = payload;
-    }
-    void forget() { held_ = false; }
-
-  private:
-    const char* name_;
-    bool held_ = false;
-    std::array<uint64_t, N> before_{};
-};
 
 template <class Port>
 void put(Port& port, const void* from) {
@@ -124,7 +107,7 @@ class Bench {
         if (cold) lines_.forget();
         scene_.traffic = false;
         scene_.reserved = {};
-        for (auto* steady : {&aw_, &ar_, &b_, &table_ar_, &table_aw_}) steady->forget();
+        for (auto* steady : {&aw_, &ar_, &b_}) steady->forget();
         w_.forget();
         r_.forget();
         reset_left_ = 4;
@@ -169,7 +152,7 @@ class Bench {
             port_.drive();
         }
         Vtop& t = *top_;
-        drive_lines(t, live);
+        lines_.drive(t, live);
         t.s_axi_arvalid = live && reads_.offered >= 0;
         if (t.s_axi_arvalid) {
             const Transaction& a = reads_[reads_.offered].record;
@@ -229,7 +212,7 @@ class Bench {
         Vtop& t = *top_;
         probes(t);
         lookups(t);
-        observe_lines(t);
+        lines_.observe(t);
         const Address ar{t.m_axi_arid, t.m_axi_araddr, t.m_axi_arlen, t.m_axi_arsize, t.m_axi_arburst, t.m_axi_arprot, t.m_axi_aruser};
         const Address aw{t.m_axi_awid, t.m_axi_awaddr, t.m_axi_awlen, t.m_axi_awsize, t.m_axi_awburst, t.m_axi_awprot, t.m_axi_awuser};
         const Beat r = t.s_axi_rvalid ? beat_of(t.s_axi_rdata) : Beat{};
@@ -255,39 +238,6 @@ class Bench {
         const bool b = t.s_axil_bvalid && t.s_axil_bready, rr = t.s_axil_rvalid && t.s_axil_rready;
         port_.clock((t.s_axil_awvalid && t.s_axil_awready) || (t.s_axil_arvalid && t.s_axil_arready),
                     t.s_axil_wvalid && t.s_axil_wready, b || rr, b ? t.s_axil_bresp : t.s_axil_rresp, t.s_axil_rdata);
-    }
-    // A table on chip has no port.
-    template <class Top>
-    void drive_lines(Top& t, bool live) {
-        if constexpr (requires { t.m_axi_table_arvalid; }) {
-            if (live) lines_.drive();
-            t.m_axi_table_arready = live && lines_.ar_ready;
-            t.m_axi_table_awready = live && lines_.aw_ready;
-            t.m_axi_table_wready = live && lines_.w_ready;
-            t.m_axi_table_rvalid = live && lines_.r_valid();
-            if (t.m_axi_table_rvalid) put(t.m_axi_table_rdata, lines_.r_data().data());
-            t.m_axi_table_rlast = t.m_axi_table_rvalid && lines_.r_last();
-            t.m_axi_table_bvalid = live && lines_.b_valid();
-            t.m_axi_table_rresp = t.m_axi_table_bresp = 0;
-        }
-    }
-    template <class Top>
-    void observe_lines(Top& t) {
-        if constexpr (requires { t.m_axi_table_arvalid; }) {
-            table_ar_.look(t.m_axi_table_arvalid, t.m_axi_table_arready, {t.m_axi_table_araddr, t.m_axi_table_arlen});
-            table_aw_.look(t.m_axi_table_awvalid, t.m_axi_table_awready, {t.m_axi_table_awaddr, t.m_axi_table_awlen});
-            if (t.m_axi_table_rvalid && t.m_axi_table_rready) lines_.read_taken();
-            if (t.m_axi_table_bvalid && t.m_axi_table_bready) lines_.answer_taken();
-            if (t.m_axi_table_arvalid && t.m_axi_table_arready)
-                lines_.read_address(t.m_axi_table_araddr, t.m_axi_table_arlen, t.m_axi_table_arprot & 2);
-            if (t.m_axi_table_awvalid && t.m_axi_table_awready)
-                lines_.write_address(t.m_axi_table_awaddr, t.m_axi_table_awlen, t.m_axi_table_awprot & 2);
-            if (t.m_axi_table_wvalid && t.m_axi_table_wready) {
-                const auto* strobes = reinterpret_cast<const uint8_t*>(&t.m_axi_table_wstrb);
-                const bool all = std::all_of(strobes, strobes + scene_.filter.data_bytes / 8, [](uint8_t s) { return s == 255; });
-                lines_.write_beat(reinterpret_cast<const uint8_t*>(&t.m_axi_table_wdata), all, t.m_axi_table_wlast);
-            }
-        }
     }
     template <class Top>
     void lookups(const Top& t) {
@@ -364,7 +314,7 @@ class Bench {
     Random weather_;
     Manager normal_, secure_;
     Director director_;
-    Steady<2> ar_{"AR below"}, aw_{"AW below"}, b_{"B above"}, table_ar_{"AR to the table"}, table_aw_{"AW to the table"};
+    Steady<2> ar_{"AR below"}, aw_{"AW below"}, b_{"B above"};
     Steady<kMaxBytes / 8 + 3> r_{"R above"}, w_{"W below"};
     uint32_t reset_left_ = 0;
     bool sending_ = false;

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,10 +17,11 @@ from flexserve_sw.machine import World
 from flexserve_sw.recall import TRANSITIONS, Outcome, RecallTable
 from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, RecallCommand, RecallResult, RecallState
 
+from .claims import Change, Drained, Evidence
 from .records import Events, Kind, Mismatch
 from .regions import Opening, RegionRegisters
 
-__all__ = ["Change", "Drained", "Evidence", "Replay"]
+__all__ = ["Replay"]
 
 S, C, R = RecallState, RecallCommand, RecallResult
 _OKAY, _SLVERR, _DECERR = 0, 2, 3
@@ -31,31 +31,6 @@ _FETCH = 600
 """More cycles than five lines take in the worst weather."""
 _ISSUE = 1
 """Cycles from an access being taken to its effect."""
-
-
-class Change(NamedTuple):
-    """From ``cycle`` on a page (index in the window) is in a state."""
-
-    page: int
-    cycle: int
-    state: RecallState
-
-
-class Drained(NamedTuple):
-    """Every transaction accepted up to ``change`` must be answered before ``claim``."""
-
-    change: int
-    claim: int
-    what: str
-
-
-class Evidence(NamedTuple):
-    """What a register with evidence of violations held; violations before ``since`` were cleared."""
-
-    cycle: int
-    since: int
-    address: int
-    value: int
 
 
 @dataclass

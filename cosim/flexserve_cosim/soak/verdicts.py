@@ -14,8 +14,9 @@ from flexserve_sw.machine import World
 from flexserve_sw.recall import ACCESS
 from flexserve_sw.regs import FLEX_SECURE, TZC, RecallState, Tzc400
 
+from .claims import Change, Evidence
 from .records import Flag, Mismatch, Transactions
-from .replay import Change, Evidence, Replay
+from .replay import Replay
 
 __all__ = ["check"]
 

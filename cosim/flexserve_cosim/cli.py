@@ -182,6 +182,26 @@ def bench_fpga_command(
     )
 
 
+@bench_app.command("sim")
+def bench_sim_command(
+    prompt: Annotated[str, typer.Option(help="What the model continues.")] = "Once upon a time",
+    array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
+    rounds: Annotated[int, typer.Option(help="Runs of each simulator, in turn.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page with plots.")] = None,
+) -> None:
+    """Measure the speed of simulation in prefill, beside a bare C++ loop and a stock cocotb build of the same design.
+
+    Ends with 1 if a figure misses its limit.
+    """
+    from .commands.bench_sim import SimOptions, bench_sim
+
+    options = SimOptions(prompt=prompt, array=array, rounds=rounds, seed=seed, json=json, report=report)
+    if not bench_sim(options, console()):
+        raise typer.Exit(EXIT_CHECK)
+
+
 @app.command("wave")
 def wave_command(
     output: Annotated[Path, typer.Option(help="Folder for the waveform and its GTKWave layout.")] = Path("build/wave"),

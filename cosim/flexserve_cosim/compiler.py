@@ -27,16 +27,16 @@ from flexserve_sw.errors import UserError
 
 from .toolchain import Toolchain, find_toolchain, wave_format
 
-__all__ = ["Design", "Progress", "SimBuild", "build_root", "compile_design", "locked"]
+__all__ = ["Design", "Progress", "SimBuild", "build_root", "compile_design", "harness_files", "locked", "run_tool"]
 
 Progress = Callable[[str], None]
 
 _HERE = Path(__file__).parent
+_MAIN = _HERE / "dpi" / "main.cpp"
 _JOBS = 2
 _VERILATOR_FLAGS = (
     "--cc",
     "--exe",
-    "--vpi",
     "--prefix",
     "Vtop",
     "--timescale",
@@ -52,8 +52,8 @@ _VERILATOR_FLAGS = (
     "--threads",
     "1",
 )
-_CXX_FLAGS = ("-std=c++20", "-march=native")
-_OPT_FAST = "-O2"
+_CXX_FLAGS = ("-std=c++20",)  # not -march=native: wider instructions made it slower, and builds would be one CPU's
+_OPT_FAST = "-O3"
 _OPT_SLOW = "-O0"  # code that runs once
 _OPT_WAVES = "-O1"  # recording is the bottleneck there, and compiling it the cost
 _RUNTIME_OBJECTS = "verilated*.o"
@@ -66,8 +66,8 @@ class Design:
     ``sources`` are Verilog files, ``top`` their top module and ``public`` the names in it that VPI can see: ports and
     probes, nothing else but ``internals``, which name signals inside by the end of their path (``window.stored``), for
     tests that upset them. ``harness`` puts the phone testbench around it (then ``top`` is the SoC); without, the design
-    is a plain cocotb DUT, or, with ``driver``, a model that these C++ files (their headers among them) drive from a
-    main of their own. ``dram_bytes`` and ``memory_id_width`` are the harness's.
+    is a plain cocotb DUT. With ``driver`` these C++ files (their headers among them) drive it from a main of their own,
+    without cocotb and VPI. ``dram_bytes`` and ``memory_id_width`` are the harness's.
     """
 
     name: str
@@ -150,14 +150,15 @@ def run_tool(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str
         raise UserError(f"{what} failed with exit code {code}; the last lines it wrote: {tail}")
 
 
-def _harness_files(design: Design, directory: Path) -> list[Path]:
-    """SystemVerilog and C++ of the phone around the SoC; the probes are wired through by generated text."""
+def harness_files(design: Design, directory: Path) -> list[Path]:
+    """SystemVerilog and C++ of the phone around the SoC; probes are wired through by text put into ``directory``."""
     probes = design.probes or {}
     ports = "".join(f",\n    output wire [{width - 1}:0] {name}" for name, width in probes.items())
     pins = "".join(f"        , .{name}({name})\n" for name in probes)
     (directory / "phone_probe_ports.svh").write_text(ports + "\n")
     (directory / "phone_probe_pins.svh").write_text(pins)
-    return [*sorted((_HERE / "bfm").glob("*.sv")), *sorted((_HERE / "dpi").glob("*.cpp"))]
+    responders = [path for path in (_HERE / "dpi").glob("*.cpp") if path != _MAIN]
+    return [*sorted((_HERE / "bfm").glob("*.sv")), *sorted(responders)]
 
 
 def _public_file(design: Design, directory: Path) -> Path:
@@ -205,16 +206,16 @@ def _key(design: Design, tools: Toolchain, wave: str | None) -> str:
         wave,
     ]
     digest.update(json.dumps(facts, sort_keys=True).encode())
-    ours = sorted([*_HERE.glob("bfm/*"), *_HERE.glob("dpi/*")]) if design.harness else _mains(design)
-    for path in [*design.sources, *ours]:
+    ours = sorted([*_HERE.glob("bfm/*"), *_HERE.glob("dpi/*")]) if design.harness else []
+    for path in [*design.sources, *ours, *_mains(design)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _mains(design: Design) -> list[Path]:
-    """The driver's files, or cocotb's own main loop, for designs whose clock the test drives."""
+    """Where main is: the driver's files, the phone's, or cocotb's own for designs whose clock the test drives."""
     stock = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
-    return list(design.driver) or [stock]
+    return list(design.driver) or [_MAIN if design.harness else stock]
 
 
 def _verilate(design: Design, tools: Toolchain, wave: str | None, directory: Path) -> None:
@@ -225,13 +226,15 @@ def _verilate(design: Design, tools: Toolchain, wave: str | None, directory: Pat
     cxx_flags = " ".join(_CXX_FLAGS)
     command += ["-CFLAGS", cxx_flags]
     if not design.driver:
+        command += ["--vpi"]
         command += ["-LDFLAGS", f"-rdynamic -Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator"]
-    command += [str(_public_file(design, directory)), *map(str, design.sources)]
+        command += [str(_public_file(design, directory))]
+    command += [*map(str, design.sources), *(str(file) for file in _mains(design) if file.suffix == ".cpp")]
     if design.harness:
         command += ["--top-module", "phone", f"-GMEM_ID_WIDTH={design.memory_id_width}", f"-I{directory}"]
-        command += map(str, _harness_files(design, directory))
+        command += ["-CFLAGS", f"-I{_HERE / 'dpi'}", *map(str, harness_files(design, directory))]
     else:
-        command += ["--top-module", design.top, *(str(file) for file in _mains(design) if file.suffix == ".cpp")]
+        command += ["--top-module", design.top]
     run_tool(command, cwd=directory, environment=tools.environment, what="Verilator")
 
 
@@ -275,8 +278,6 @@ def compile_design(design: Design, *, waves: bool = False, progress: Progress | 
         wave, notice = wave_format()
         if notice and progress:
             progress(notice)
-    if design.harness and design.driver:
-        raise ValueError(f"A design has the phone around it or a driver of its own, not both: {design.name!r}")
     root = build_root() / "sim"
     if any(character.isspace() for character in str(root)):
         raise UserError(f"make cannot work in a path with spaces: set FLEXSERVE_BUILD to another place than {root}.")
@@ -301,8 +302,8 @@ def compile_design(design: Design, *, waves: bool = False, progress: Progress | 
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         _verilate(design, tools, wave, work)
-        runtime_key = hashlib.sha256(json.dumps([tools.version, _CXX_FLAGS, wave]).encode()).hexdigest()[:16]
-        _make(tools, wave, work, root / f"runtime-{runtime_key}")
+        runtime = json.dumps([tools.version, _CXX_FLAGS, wave, not design.driver])
+        _make(tools, wave, work, root / f"runtime-{hashlib.sha256(runtime.encode()).hexdigest()[:16]}")
         (work / "obj" / "sim").rename(work / "sim")
         shutil.rmtree(work / "obj")
         shutil.rmtree(home, ignore_errors=True)

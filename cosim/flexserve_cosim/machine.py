@@ -78,6 +78,8 @@ class RtlMachine:
         Their timing.
     seed
         Of the unknown contents of DRAM at power-up.
+    library
+        The simulator's functions, if not those of this process.
 
     ``wakes`` counts how often Python was entered; at cycle ``limit`` (None: never) it is entered whatever happens.
     """
@@ -92,13 +94,14 @@ class RtlMachine:
         dram: DramTiming,
         flash: FlashTiming,
         seed: int,
+        library: Any = None,
     ) -> None:
         for name, size in (("DRAM", dram_bytes), ("Flash", flash_bytes)):
             if size <= 0 or size % mmap.PAGESIZE:
                 raise ValueError(f"{name} size must be whole pages, not {size!r}")
         self._kernel = kernel
         self._clock_hz = clock_hz
-        self._library = load_library()
+        self._library = library or load_library()
         self._pending: dict[int, _Pending] = {}
         self._delays: list[tuple[int, int, Latch]] = []
         self._order = count()

@@ -106,7 +106,8 @@ def simulate(
     argument
         Handed to the job; JSON-able, like its messages and its result.
     on_message
-        Called with each message of the job as it is made, with ``cycle`` and ``time`` (seconds since the epoch) added.
+        Called with each message of the job as it is made, with ``cycle``, ``time`` (seconds since the epoch) and
+        ``cpu`` (seconds that the simulator's process has computed) added.
     dram, flash, flash_bytes, clock_hz
         The platform.
     waves
@@ -212,7 +213,7 @@ def _run(
                         message = json.loads(line)
                         if message["type"] == "message":
                             if on_message:
-                                on_message(message["body"] | {"cycle": message["cycle"], "time": message["time"]})
+                                on_message(message["body"] | {name: message[name] for name in ("cycle", "time", "cpu")})
                         elif message["type"] == "error":
                             raise _error(message["body"])
                         else:

@@ -11,6 +11,7 @@ import pytest
 
 from flexserve_cosim import compiler, toolchain
 from flexserve_cosim.compiler import Design, build_root, compile_design
+from flexserve_cosim.masks import whole_masks
 from flexserve_cosim.powerup import unknown_at_power_up
 from flexserve_sw.errors import UserError
 
@@ -59,6 +60,65 @@ def test_registers_and_empty_memories_lose_their_initial_values_and_roms_keep_th
     assert "rom[1] = 8'h07;" in text
     assert "reg [3:0] constant = 4'h5;" in text, "what no clock writes is a constant"
     assert "dump_module" not in text
+
+
+MASK = r"""
+module x(a, b);
+  input [7:0] a;
+  output [7:0] b;
+  wire [7:0] a;
+  wire [7:0] \m$1 ;
+  wire [7:0] other;
+  assign b = \m$1 ;
+  assign { TARGET } = { SOURCE };
+  assign { REST } = 4'h0;
+endmodule
+"""
+
+
+def masked(target, source, rest):
+    text = MASK.replace("TARGET", target).replace("SOURCE", source).replace("REST", rest)
+    return text, whole_masks(text)
+
+
+def places(name, *slices):
+    return ", ".join(f"{name}[{part}]" for part in slices)
+
+
+UPPER, LOWER = ("7:6", "3:2"), ("5:4", "1:0")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (UPPER, r"assign \m$1  = a[7:0] & 8'hcc;"),
+        (LOWER, r"assign \m$1  = { a[5:0], 2'h0 } & 8'hcc;"),
+    ],
+)
+def test_masks_that_were_taken_apart_become_one_operation(source, expected):
+    _, text = masked(places(r"\m$1 ", *UPPER), places("a", *source), places(r"\m$1 ", *LOWER))
+    assert expected in text
+    assert text.count("assign") == 2
+
+
+def test_right_shifts_are_kept_in_masks():
+    _, text = masked(places(r"\m$1 ", *LOWER), places("a", *UPPER), places(r"\m$1 ", *UPPER))
+    assert r"assign \m$1  = a[7:2] & 8'h33;" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "rest"),
+    [
+        (places(r"\m$1 ", *UPPER), places("a", "3:2", "7:6"), places(r"\m$1 ", *LOWER)),
+        (places(r"\m$1 ", *UPPER), "a[7:6], other[3:2]", places(r"\m$1 ", *LOWER)),
+        (places(r"\m$1 ", *UPPER), places("a", *UPPER), places(r"\m$1 ", "5:4", "1", "1")),
+        (r"\m$1 [7:6], other[3:2]", places("a", *UPPER), places(r"\m$1 ", *LOWER)),
+    ],
+    ids=["swapped", "two-sources", "incomplete", "two-targets"],
+)
+def test_what_is_no_mask_of_one_wire_stays_as_it_is(target, source, rest):
+    before, after = masked(target, source, rest)
+    assert after == before
 
 
 @pytest.mark.parametrize(("tool", "what"), [("g++", "C++ compiler"), ("make", "make"), ("perl", "perl")])

@@ -21,6 +21,17 @@ void complete(uint32_t token, uint32_t response, uint32_t data) {
     clock.wake = true;
 }
 
+bool tick(uint32_t interrupts) {
+    ++clock.cycle;
+    clock.interrupts = interrupts;
+    if (clock.reset_left && --clock.reset_left == 0) complete(clock.reset_token, kOkay, 0);
+    if (!clock.wake && clock.cycle < clock.alarm && !(interrupts & clock.watched)) return false;
+    clock.wake = false;
+    clock.alarm = ~0ULL;
+    clock.watched = 0;
+    return true;
+}
+
 namespace {
 
 constexpr unsigned kIds = 8;
@@ -233,6 +244,8 @@ int flex_register_done(int port, int response, int value) {
 extern "C" {
 
 uint64_t phone_cycle() { return clock.cycle; }
+uint32_t phone_active() { return clock.active; }
+uint32_t phone_resetting() { return clock.reset_left != 0; }
 uint32_t phone_interrupts() { return clock.interrupts; }
 void phone_watch(uint32_t lines) { clock.watched = lines; }
 void phone_alarm(uint64_t cycle) { clock.alarm = cycle; }

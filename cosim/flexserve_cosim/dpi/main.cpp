@@ -65,7 +65,6 @@ class Simulation {
                 return 1;
             }
             half_cycle(1);
-            ++phone::clock.cycle;
             half_cycle(0);
             serve();
         }
@@ -89,13 +88,7 @@ class Simulation {
 
     // Between two clock cycles: hand on what the engines did, and enter Python if there is a reason.
     void serve() {
-        phone::Clock& clock = phone::clock;
-        clock.interrupts = top_->interrupts;
-        if (clock.reset_left && --clock.reset_left == 0) phone::complete(clock.reset_token, phone::kOkay, 0);
-        if (clock.wake || clock.cycle >= clock.alarm || (clock.interrupts & clock.watched)) {
-            clock.wake = false;
-            clock.alarm = ~0ULL;
-            clock.watched = 0;
+        if (phone::tick(top_->interrupts)) {
             top_->wake = !top_->wake;
             settle_values();
             settle();
@@ -107,8 +100,8 @@ class Simulation {
             settle_values();
             settle();
         }
-        top_->rst = clock.reset_left != 0;
-        top_->active = clock.active;
+        top_->rst = phone::clock.reset_left != 0;
+        top_->active = phone::clock.active;
     }
 
     static void settle_values() {

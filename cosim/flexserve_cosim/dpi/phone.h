@@ -34,6 +34,10 @@ extern Clock clock;
 extern std::deque<Completion> completions;
 
 void complete(uint32_t token, uint32_t response, uint32_t data);
+
+// A clock cycle is over, and interrupts are as they are now. Returns whether software has to be entered.
+bool tick(uint32_t interrupts);
+
 void reset_engines();
 void reset_dram();
 void reset_flash();

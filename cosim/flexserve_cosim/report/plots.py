@@ -6,13 +6,14 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from statistics import median
 from typing import Any, ParamSpec
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["decode_bars", "npu_timeline", "page_states", "recall_latency", "ttft_bars"]
+__all__ = ["decode_bars", "npu_timeline", "page_states", "recall_latency", "speed_bars", "ttft_bars"]
 
 INK, MUTED, GRID = "#1c2430", "#667085", "#e4e7ec"
 
@@ -187,6 +188,24 @@ def recall_latency(recalls: Sequence[Mapping[str, Any]]) -> str:
     axes.invert_yaxis()
     axes.set_xlim(0, max([*values, 1e-3]) * 1.15)
     axes.set_xlabel("thousand cycles from the request until all pages are back and zero")
+    axes.grid(axis="x")
+    return _svg(figure)
+
+
+@_styled
+def speed_bars(speeds: Mapping[str, Sequence[float]]) -> str:
+    """Simulated kHz per configuration: the median of its runs as a bar, each run as a dot."""
+    figure, axes = _canvas(height=0.55 * len(speeds) + 0.75)
+    medians = [median(runs) for runs in speeds.values()]
+    axes.barh(range(len(medians)), medians, height=0.6, color="#3b7dd8")
+    for row, runs in enumerate(speeds.values()):
+        axes.plot(runs, [row] * len(runs), "o", color=INK, markersize=3, alpha=0.6)
+        _value(axes, max(runs), row, f"{medians[row]:,.0f}")
+    axes.set_yticks(range(len(medians)), list(speeds))
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(max(runs) for runs in speeds.values()) * 1.12)
+    axes.set_xlabel("thousand simulated cycles per second")
     axes.grid(axis="x")
     return _svg(figure)
 

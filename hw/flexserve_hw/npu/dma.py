@@ -11,8 +11,8 @@ __all__ = ["BEAT_BYTES", "OUTSTANDING", "BeatQueue", "BurstWalker", "burst", "wa
 BEAT_BYTES = 16
 """Bytes of a beat of the 128-bit bus."""
 
-OUTSTANDING = 15
-"""Bursts per direction that may be unanswered: enough rows of 64 bytes to cover a memory latency of 60 cycles."""
+OUTSTANDING = 31
+"""Bursts per direction that may be unanswered: enough rows of two beats to cover a memory latency of 60 cycles."""
 
 
 def walk(addr_width: int) -> data.StructLayout:

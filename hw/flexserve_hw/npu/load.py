@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..bus.buffer import StreamQueue
 from ..params import NpuParams
+from ..regs.enums import NpuSpace
 from .commands import load_command
 from .dma import OUTSTANDING, BurstWalker, burst
 
@@ -21,7 +22,7 @@ def fault_place(addr_width: int) -> data.StructLayout:
 
 
 class LoadUnit(wiring.Component):
-    """Runs LOADs: bursts are requested up to 15 ahead, also of following LOADs, and placed as they arrive.
+    """Runs LOADs: bursts are requested up to 31 ahead, also of following LOADs, and placed as they arrive.
 
     Parameters
     ----------
@@ -35,8 +36,8 @@ class LoadUnit(wiring.Component):
         Tokens from and to the execute unit.
     ar : Out(stream(burst)), r : In(stream)
         Read requests and beats with ``error`` and ``last``, in order.
-    a_en, w_en, addr, word : Out
-        Write to the activation or the weight scratchpad.
+    a_en, w_en, q_en, addr, word : Out
+        Write to the activation scratchpad, the weight scratchpad or the requantisation parameters.
     stop : In(1)
         Request nothing more and throw away what arrives.
     quiet : Out(1)
@@ -64,6 +65,7 @@ class LoadUnit(wiring.Component):
                 "r": In(stream.Signature(data.StructLayout({"data": 128, "error": 1, "last": 1}))),
                 "a_en": Out(1),
                 "w_en": Out(1),
+                "q_en": Out(1),
                 "addr": Out(16),
                 "word": Out(8 * params.n),
                 "stop": In(1),
@@ -166,8 +168,9 @@ class LoadUnit(wiring.Component):
         m.d.comb += [
             row_end.eq(left <= n),
             end.eq(word_end & row_end & (rows == 1)),
-            self.a_en.eq(word_end & ~now.weights),
-            self.w_en.eq(word_end & now.weights),
+            self.a_en.eq(word_end & (now.space == NpuSpace.ACTIVATIONS)),
+            self.w_en.eq(word_end & (now.space == NpuSpace.WEIGHTS)),
+            self.q_en.eq(word_end & (now.space == NpuSpace.PARAMETERS)),
             self.addr.eq(place),
             self.give.eq(end & now.signal_next),
         ]

@@ -10,10 +10,11 @@ from .descriptors import (
     Store,
     decode,
     encode_program,
+    pack_parameters,
     pack_weights,
 )
-from .model import NpuFaulted, NpuStalled, NpuState, check, execute, run_job
-from .program import gemm_program
+from .model import NpuFaulted, NpuStalled, NpuState, check, execute, requantise, run_job
+from .program import Requantise, gemm_program
 from .timing import job_cycles
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "NpuFaulted",
     "NpuStalled",
     "NpuState",
+    "Requantise",
     "Store",
     "check",
     "decode",
@@ -33,6 +35,8 @@ __all__ = [
     "execute",
     "gemm_program",
     "job_cycles",
+    "pack_parameters",
     "pack_weights",
+    "requantise",
     "run_job",
 ]

@@ -8,13 +8,16 @@ from flexserve_hw.params import NpuParams
 from flexserve_sw import npu
 from flexserve_sw.regs import NpuFault, NpuSpace
 
-PARAMS = NpuParams(n=8, a_words=128, w_words=128, c_rows=64)
+PARAMS = NpuParams(n=8, a_words=128, w_words=128, c_rows=64, q_words=128)
 LIST, OUT = 0x1000, 0x20000
 ALL_REGISTERS = [value.offset for value in type(REG).__dict__.values() if hasattr(value, "offset")]
 
 
 def residue_job():
-    """Stores what is in the accumulators, then the scratchpads as the product with an identity sees them."""
+    """Stores what is in the accumulators, then the scratchpads as the product with an identity sees them.
+
+    Then sums as they come out with the requantisation parameters that are there.
+    """
     identity = np.eye(8, dtype=np.int8)
     job = [npu.Store(address=OUT, stride=32, rows=64, n=8, c_base=0, c_step=1), npu.Fence()]
     # Activation words times identity weights, then identity activations times weight words.
@@ -30,15 +33,17 @@ def residue_job():
         job.append(npu.Matmul(m=8, k=8, n=8, a_base=64, a_step=0, w_base=8 * tile, c_base=8 * tile, c_step=0))
     job.append(npu.Fence())
     job.append(npu.Store(address=OUT + 0x2000, stride=32, rows=64, n=8, c_base=0, c_step=1))
+    job.append(npu.Store(address=OUT + 0x3000, stride=32, rows=16, n=32, c_base=0, c_step=16, quantise=True))
     return job, identity.tobytes()
 
 
 def secrets_job():
-    """Fills scratchpads and accumulators with non-zero values."""
+    """Fills scratchpads, parameters and accumulators with non-zero values."""
     load = dict(address=0x9000, stride=64, rows=16, row_bytes=64, base=0, row_step=8, word_step=1)
     return [
         npu.Load(space=NpuSpace.ACTIVATIONS, **load),
         npu.Load(space=NpuSpace.WEIGHTS, **load),
+        npu.Load(space=NpuSpace.PARAMETERS, **load),
         npu.Fence(),
         npu.Matmul(m=32, k=8, n=16, a_base=0, a_step=0, w_base=0, c_base=0, c_step=32),
     ]
@@ -61,9 +66,9 @@ def test_nothing_of_a_job_outlives_a_hand_over(owner, scrubbed):
             for register in (REG.DONE_COUNT, REG.DONE_TAG, REG.PERF_BUSY, REG.PERF_ROWS, REG.PERF_READ, REG.PERF_WRITE):
                 assert await bench.access(ctx, bench.is_secure, register) == 0
         assert await bench.job(ctx, job, ticket=1) == 1
-        seen = bench.ram.bytes[OUT : OUT + 0x3000].reshape(3, 64, -1)[:, :, :32]
-        # Without a scrub every one of the three memories is readable, so the check above is known to be able to fail.
-        assert [bool(part.any()) for part in seen] == [not scrubbed] * 3
+        seen = bench.ram.bytes[OUT : OUT + 0x4000].reshape(4, -1)
+        # Without a scrub every one of the four memories is readable, so the check above is known to be able to fail.
+        assert [bool(part.any()) for part in seen] == [not scrubbed] * 4
 
     bench.run(testbench)
 

@@ -15,6 +15,7 @@ from .descriptors import (
 )
 from .model import NpuFaulted, NpuStalled, NpuState, check, execute, requantise, run_job
 from .program import Requantise, gemm_program
+from .resume import remainder
 from .timing import job_cycles
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "job_cycles",
     "pack_parameters",
     "pack_weights",
+    "remainder",
     "requantise",
     "run_job",
 ]

@@ -14,7 +14,7 @@ from ..llm.image import Tensor
 from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
 from ..monitor.monitor import Monitor
 from ..monitor.smc import Request
-from ..npu import DESCRIPTOR_BYTES, Caps, encode_program, gemm_program
+from ..npu import DESCRIPTOR_BYTES, Caps, Descriptor, encode_program, gemm_program, remainder
 from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
@@ -38,6 +38,9 @@ class NpuLease(Protocol):
     async def take(self) -> int:
         """Make sure that the NPU is ours; return the ticket that jobs must quote."""
 
+    async def yielded(self) -> bool:
+        """Whether the NPU was wanted back while a job ran, so that the job is to go on later. It is given back then."""
+
     async def give(self) -> None:
         """Let it go."""
 
@@ -59,6 +62,10 @@ class OwnNpu:
             self._ready = True
         return 0
 
+    async def yielded(self) -> bool:
+        """Nobody wants it back."""
+        return False
+
     async def give(self) -> None:
         """Nothing to give back."""
 
@@ -67,7 +74,7 @@ class BorrowedNpu:
     """The OS's NPU, lent to the secure world through the gate.
 
     ``held`` tells whether the secure world has it; after a recall the next :meth:`take` borrows it anew, with a new
-    ticket.
+    ticket. ``borrowed`` counts lendings.
     """
 
     def __init__(self, machine: Machine, monitor: Monitor, platform: Platform, timeline: Timeline) -> None:
@@ -79,10 +86,11 @@ class BorrowedNpu:
         self.ticket = 0
         self.borrowed = 0
         self._ready = False
+        self._wanted = False
 
     async def take(self) -> int:
         """Borrow the NPU unless it is ours; raises :class:`~..monitor.Refused` if the OS keeps it."""
-        if not self.held:
+        while not self.held:
             with self._timeline.span("npu", "borrow"):
                 if not self._ready:
                     await self._machine.delay(self._init)
@@ -90,14 +98,41 @@ class BorrowedNpu:
                 await self._monitor.request(Request.LEND_NPU)
                 self.ticket = await self._machine.read_register(GATE_SECURE.TICKET, by=Initiator.SECURE_CPU)
                 await self.port.command(RecallCommand.ACCEPT, 0, 1, ticket=self.ticket)
+                self.held = True
+                self.borrowed += 1
                 await self.driver.enable_interrupts()
-            self.held = True
-            self.borrowed += 1
         return self.ticket
 
-    def revoke(self) -> None:
-        """The grace period of a recall ran out: the NPU is gone, and with it the job that ran."""
+    async def recall(self) -> None:
+        """The OS wants the NPU: stop the job that runs, if one does, and give it back.
+
+        Whoever runs the job gives the NPU back itself, once it knows how far the job came.
+        """
+        lending = self.borrowed
+        while self.held and self.borrowed == lending:
+            if self.driver.busy:
+                self._wanted = True
+                if not await self.driver.abort():
+                    self._revoke()
+            else:
+                await self.give()
+
+    async def yielded(self) -> bool:
+        """Give the NPU back if a job ended because the OS wants it or has taken it."""
+        wanted, self._wanted = self._wanted, False
+        if wanted:
+            await self.give()
+        return wanted
+
+    async def expired(self) -> None:
+        """The grace period of a recall ran out. If the NPU is not lent anew already, it is gone with the job that ran."""
+        lending = self.borrowed
+        if self.held and not await self.driver.live() and self.borrowed == lending:
+            self._revoke()
+
+    def _revoke(self) -> None:
         self.held = False
+        self._wanted = self.driver.busy
         self.driver.revoke()
 
     async def give(self) -> None:
@@ -117,11 +152,11 @@ class _DescriptorPool:
     space: Space
     segment: PagedSegment
     epoch: int = -1
-    programs: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    programs: dict[tuple[str, int, int], tuple[int, list[Descriptor]]] = field(default_factory=dict)
     _runs: list[list[int]] = field(default_factory=list)
 
-    def find(self, key: tuple[str, int, int]) -> tuple[int, int] | None:
-        """Physical address and number of descriptors of a list that is still valid."""
+    def find(self, key: tuple[str, int, int]) -> tuple[int, list[Descriptor]] | None:
+        """Physical address and descriptors of a list that is still valid."""
         if self.epoch != self.space.epoch:
             self.clear()
         return self.programs.get(key)
@@ -173,6 +208,7 @@ class NpuProducts:
         self._timeline = timeline
         self._pool = _DescriptorPool(space, descriptors)
         self.macs = 0
+        self.resumed = 0
 
     @staticmethod
     def strides(k: int, n: int, caps: Caps) -> tuple[int, int]:
@@ -225,30 +261,38 @@ class NpuProducts:
                 c_stride=c_stride,
                 caps=self._caps,
             )
-            encoded = encode_program(self._space.scatter(program, self._caps))
-            place = self._pool.place(len(encoded))
-            await self._space.store(place, encoded)
-            found = self._pool.programs[key] = (self._space.physical(place), len(encoded) // DESCRIPTOR_BYTES)
+            program = self._space.scatter(program, self._caps)
+            found = (await self._write(program), program)
+            self._pool.programs[key] = found
         await self._run(name, *found, rows=rows)
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)
         return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
 
-    async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
-        """Run a job; once more if the OS took the NPU away in the middle.
+    async def _write(self, program: list[Descriptor]) -> int:
+        """Put a list into memory; return its physical address."""
+        place = self._pool.place(len(program) * DESCRIPTOR_BYTES)
+        await self._space.store(place, encode_program(program))
+        return self._space.physical(place)
 
-        Inputs are untouched, so the sums are the same.
+    async def _run(self, name: str, address: int, program: list[Descriptor], *, rows: int) -> None:
+        """Run a job to its end, in as many parts as the OS takes the NPU away in the middle.
+
+        Inputs are untouched, so what is done later gives what it would have given.
         """
-        for last in (False, True):
+        while program:
             ticket = await self._lease.take()
             try:
-                with self._timeline.span("npu", name, rows=rows, descriptors=count):
-                    await self._lease.driver.run(address, count, ticket=ticket)
+                with self._timeline.span("npu", name, rows=rows, descriptors=len(program)):
+                    await self._lease.driver.run(address, len(program), ticket=ticket)
                 return
             except NpuJobFailed as error:
-                if last or error.fault is not NpuFault.ABORTED:
+                if error.fault is not NpuFault.ABORTED or not await self._lease.yielded():
                     raise
-                await self._lease.give()
+                self.resumed += 1
+                if error.index:
+                    program = remainder(program, error.index, self._caps)
+                    address = await self._write(program) if program else address
 
 
 def _whole_pages(length: int) -> int:

@@ -125,7 +125,7 @@ class BorrowedNpu:
         return wanted
 
     async def expired(self) -> None:
-        """The grace period of a recall ran out. If the NPU is not lent anew already, it is gone with the job that ran."""
+        """The grace period of a recall ran out: unless it is lent anew already, the NPU is gone, and its job."""
         lending = self.borrowed
         if self.held and not await self.driver.live() and self.borrowed == lending:
             self._revoke()

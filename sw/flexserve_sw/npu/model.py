@@ -27,18 +27,7 @@ from .descriptors import (
     unpack_parameters,
 )
 
-__all__ = [
-    "LINKS",
-    "NpuFaulted",
-    "NpuStalled",
-    "NpuState",
-    "ReadMemory",
-    "WriteMemory",
-    "check",
-    "execute",
-    "requantise",
-    "run_job",
-]
+__all__ = ["NpuFaulted", "NpuStalled", "NpuState", "ReadMemory", "WriteMemory", "check", "execute", "requantise", "run_job"]
 
 ReadMemory = Callable[[int, int], bytes]
 """``(address, length) -> bytes``; raises :class:`BusFault` where the bus would. Never asked across a page."""
@@ -116,7 +105,7 @@ class _Tokens:
         setattr(self, name, getattr(self, name) + 1)
 
 
-LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
+_LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
     Fence: (None, None, None, None),
     Load: (None, "execute_to_load", None, "load_to_execute"),
     Matmul: ("load_to_execute", "store_to_execute", "execute_to_load", "execute_to_store"),
@@ -129,9 +118,15 @@ def _flags(descriptor: Descriptor) -> tuple[bool, bool, bool, bool]:
     return descriptor.wait_prev, descriptor.wait_next, descriptor.signal_prev, descriptor.signal_next
 
 
+def tokens_of(descriptor: Descriptor) -> tuple[str | None, ...]:
+    """Tokens of a descriptor's four flags (wait_prev, wait_next, signal_prev, signal_next), None for a flag not set."""
+    pairs = zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True)
+    return tuple(link if flag else None for flag, link in pairs)
+
+
 def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
     """Fault that the hardware finds in a descriptor before it does anything for it, or NONE."""
-    if any(flag and link is None for flag, link in zip(_flags(descriptor), LINKS[type(descriptor)], strict=True)):
+    if any(flag and link is None for flag, link in zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True)):
         return NpuFault.BAD_DESCRIPTOR
     last, depth = 0, 1
     match descriptor:
@@ -240,7 +235,7 @@ def _store(store: Store, state: NpuState, write: WriteMemory) -> None:
 def _step(
     descriptor: Descriptor, index: int, tokens: _Tokens, state: NpuState, read: ReadMemory, write: WriteMemory
 ) -> None:
-    wait_prev, wait_next, signal_prev, signal_next = LINKS[type(descriptor)]
+    wait_prev, wait_next, signal_prev, signal_next = _LINKS[type(descriptor)]
     for flag, link in ((descriptor.wait_prev, wait_prev), (descriptor.wait_next, wait_next)):
         if flag and link is not None:
             tokens.take(link, index)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .descriptors import CHANNEL_BYTES, Caps, Descriptor, Fence, Load, Matmul, Store
-from .model import LINKS
+from .model import tokens_of
 
 __all__ = ["remainder"]
 
@@ -106,24 +106,17 @@ def _needed(before: Sequence[Descriptor], live: _Live) -> Iterator[Load]:
 
 def _without_early_waits(program: Sequence[Descriptor], cut: int) -> Iterator[Descriptor]:
     """Descriptors from ``cut`` on; they do not wait for tokens that were given before it."""
-    given: Counter[str] = Counter()
+    given: Counter[str | None] = Counter()
     for descriptor in program[:cut]:
-        given.update(filter(None, _signals(descriptor)))
-        given.subtract(filter(None, _waits(descriptor)))
+        links = tokens_of(descriptor)
+        given.update(links[2:])
+        given.subtract(links[:2])
+    given[None] = 0
     for descriptor in program[cut:]:
-        early = [link for link in _waits(descriptor) if given[link]]
-        given.subtract(early)
-        prev, following = (link not in early for link in _waits(descriptor))
-        yield replace(descriptor, wait_prev=descriptor.wait_prev and prev, wait_next=descriptor.wait_next and following)
-
-
-def _waits(descriptor: Descriptor) -> tuple[str, str]:
-    """Tokens that a descriptor takes from the unit before and from the one after; empty for none."""
-    prev, following, _, _ = LINKS[type(descriptor)]
-    return prev or "" if descriptor.wait_prev else "", following or "" if descriptor.wait_next else ""
-
-
-def _signals(descriptor: Descriptor) -> tuple[str, str]:
-    """Tokens that it gives, likewise."""
-    _, _, prev, following = LINKS[type(descriptor)]
-    return prev or "" if descriptor.signal_prev else "", following or "" if descriptor.signal_next else ""
+        early = [bool(given[link]) for link in tokens_of(descriptor)[:2]]
+        given.subtract(link for link in tokens_of(descriptor)[:2] if given[link])
+        yield replace(
+            descriptor,
+            wait_prev=descriptor.wait_prev and not early[0],
+            wait_next=descriptor.wait_next and not early[1],
+        )

@@ -14,7 +14,7 @@ from ..llm.image import Tensor
 from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
 from ..monitor.monitor import Monitor
 from ..monitor.smc import Request
-from ..npu import DESCRIPTOR_BYTES, Caps, Descriptor, encode_program, gemm_program, remainder
+from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, gemm_program, remainder
 from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
@@ -152,11 +152,11 @@ class _DescriptorPool:
     space: Space
     segment: PagedSegment
     epoch: int = -1
-    programs: dict[tuple[str, int, int], tuple[int, list[Descriptor]]] = field(default_factory=dict)
+    programs: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     _runs: list[list[int]] = field(default_factory=list)
 
-    def find(self, key: tuple[str, int, int]) -> tuple[int, list[Descriptor]] | None:
-        """Physical address and descriptors of a list that is still valid."""
+    def find(self, key: tuple[str, int, int]) -> tuple[int, int] | None:
+        """Physical address and number of descriptors of a list that is still valid."""
         if self.epoch != self.space.epoch:
             self.clear()
         return self.programs.get(key)
@@ -261,38 +261,44 @@ class NpuProducts:
                 c_stride=c_stride,
                 caps=self._caps,
             )
-            program = self._space.scatter(program, self._caps)
-            found = (await self._write(program), program)
-            self._pool.programs[key] = found
+            encoded = encode_program(self._space.scatter(program, self._caps))
+            place = self._pool.place(len(encoded))
+            await self._space.store(place, encoded)
+            found = self._pool.programs[key] = (self._space.physical(place), len(encoded) // DESCRIPTOR_BYTES)
         await self._run(name, *found, rows=rows)
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)
         return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
 
-    async def _write(self, program: list[Descriptor]) -> int:
-        """Put a list into memory; return its physical address."""
-        place = self._pool.place(len(program) * DESCRIPTOR_BYTES)
-        await self._space.store(place, encode_program(program))
-        return self._space.physical(place)
-
-    async def _run(self, name: str, address: int, program: list[Descriptor], *, rows: int) -> None:
+    async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
         """Run a job to its end, in as many parts as the OS takes the NPU away in the middle.
 
         Inputs are untouched, so what is done later gives what it would have given.
         """
-        while program:
+        while count:
             ticket = await self._lease.take()
             try:
-                with self._timeline.span("npu", name, rows=rows, descriptors=len(program)):
-                    await self._lease.driver.run(address, len(program), ticket=ticket)
+                with self._timeline.span("npu", name, rows=rows, descriptors=count):
+                    await self._lease.driver.run(address, count, ticket=ticket)
                 return
             except NpuJobFailed as error:
                 if error.fault is not NpuFault.ABORTED or not await self._lease.yielded():
                     raise
                 self.resumed += 1
                 if error.index:
-                    program = remainder(program, error.index, self._caps)
-                    address = await self._write(program) if program else address
+                    address, count = await self._rest(address, count, error.index)
+
+    async def _rest(self, address: int, count: int, kept: int) -> tuple[int, int]:
+        """Write the list of what is left of a job whose STOREs before ``kept`` are done; return its place and count."""
+        size = DESCRIPTOR_BYTES
+        encoded = await self._space.load_physical(address, count * size)
+        program = [decode(encoded[at : at + size]) for at in range(0, len(encoded), size)]
+        rest = encode_program(remainder(program, kept, self._caps))
+        if not rest:
+            return address, 0
+        place = self._pool.place(len(rest))
+        await self._space.store(place, rest)
+        return self._space.physical(place), len(rest) // size
 
 
 def _whole_pages(length: int) -> int:

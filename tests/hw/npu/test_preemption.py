@@ -6,7 +6,7 @@ from harness import REG, Bench
 
 from flexserve_hw.params import NpuParams
 from flexserve_sw import npu
-from flexserve_sw.regs import NpuFault
+from flexserve_sw.regs import NpuFault, NpuSpace
 
 PARAMS = NpuParams(n=8, a_words=128, w_words=128, c_rows=64, q_words=128)
 LIST, AGAIN = 0x1000, 0x8000
@@ -94,3 +94,24 @@ def test_a_write_that_fails_after_the_stop_is_not_counted_as_done():
 
     bench.run(testbench)
     assert seen == {(NpuFault.ABORTED, 0), (NpuFault.ABORTED, 1), (NpuFault.BUS_ERROR, 2)}
+
+
+def test_a_job_that_reads_all_the_time_is_drained_after_512_beats():
+    latency = 700
+    bench = Bench(PARAMS, latency=latency)
+    load = npu.Load(
+        space=NpuSpace.WEIGHTS, address=0, stride=1024, rows=500, row_bytes=1024, base=0, row_step=0, word_step=1
+    )
+    most = []
+
+    async def testbench(ctx):
+        bench.write(LIST, npu.encode_program([load] * 4))
+        await bench.ring(ctx, LIST, 4)
+        for _ in range(latency + 200):
+            await ctx.tick()
+            most.append(sum(left for *_, left in bench.ram.reads))
+        drained, _ = await bench.hand_over(ctx, secure=True)
+        assert drained <= latency + 512 + 10
+
+    bench.run(testbench)
+    assert 480 < max(most) <= 512

@@ -27,7 +27,17 @@ from .descriptors import (
     unpack_parameters,
 )
 
-__all__ = ["NpuFaulted", "NpuStalled", "NpuState", "ReadMemory", "WriteMemory", "check", "execute", "requantise", "run_job"]
+__all__ = [
+    "NpuFaulted",
+    "NpuStalled",
+    "NpuState",
+    "ReadMemory",
+    "WriteMemory",
+    "check",
+    "execute",
+    "requantise",
+    "run_job",
+]
 
 ReadMemory = Callable[[int, int], bytes]
 """``(address, length) -> bytes``; raises :class:`BusFault` where the bus would. Never asked across a page."""

@@ -20,6 +20,15 @@ _FIRST_BYTES = 64
 _STEP_CYCLES = 512
 """Array cycles that a step should take, so that loading the next one hides behind it and little waits at the end."""
 
+_SLOTS = 4
+"""Output blocks that are computed side by side at most, so that each half of the accumulators has room for them."""
+
+_MOST_CHUNKS = 8
+"""Chunks of rows that a plan with resident weights cuts at most: each costs descriptors."""
+
+_K_PIECES = ((1, 1, 2), (1, 2, 4), (2, 2, 4), (2,), (4,))
+"""Ways to cut the activations of the first rows along k, in the least number of tiles that makes whole beats."""
+
 _SEARCHED_CYCLES = 16_384
 """Array cycles up to which several plans are compared: beyond, what they differ in is less than a percent."""
 
@@ -195,40 +204,77 @@ def _rows_first(problem: _Problem) -> Iterator[list[Step]]:
     c_half = caps.c_rows // 2
     if k_tiles * n_tiles * size > caps.w_words or k_tiles * size * size > FIELD_MAX:
         return
-    for mc, end in ((size, size), (2 * size, size), (2 * size, 2 * size), (4 * size, size), (m - size, size)):
-        if mc > c_half or mc * k_tiles > caps.a_words // 2 or mc >= m:
+    end = size
+    for mc in sorted({size, 2 * size, 4 * size, -(-m // (4 * size)) * size, -(-m // (2 * size)) * size, m - end}):
+        if mc > c_half or mc * k_tiles > caps.a_words // 2 or not mc < m <= _MOST_CHUNKS * mc:
             continue
-        rows = [*_chunks(m - end, mc), (m - end, end)] if m > end else [(0, m)]
+        rows = [*_chunks(m - end, mc), (m - end, end)]
         most = c_half // mc // columns * columns
-        choices = {
-            tuple(min(n_tiles, tiles * columns, most) for tiles in tile_counts)
-            for tile_counts in product((1, 2), (2, 4, n_tiles), (1, 2, 4))
-        }
-        for begin, middle, final in sorted(choices):
-            if min(begin, middle, final):
-                widths = [begin, *[middle] * (len(rows) - 2), final]
-                yield _resident(problem, rows, widths)
+        widths = {min(n_tiles, tiles * columns, most) for tiles in (1, 2, 4, n_tiles)} - {0}
+        begins = [list(_by_columns(problem, mc, width)) for width in sorted(widths)[:2]]
+        # Weights of a piece of k lie as one column's pieces do, so only plans of single columns come in pieces.
+        if columns == 1 and n_tiles <= min(_SLOTS, c_half // mc):
+            begins += [list(_by_pieces(problem, mc, pieces)) for pieces in _K_PIECES]
+        middles = sorted(widths)[1:] if len(rows) > 2 and len(widths) > 1 else [max(widths, default=0)]
+        for begin, middle, final in product(begins, middles, sorted(widths)[:3]):
+            yield _resident(problem, rows, [middle] * (len(rows) - 2) + [final], list(begin))
 
 
-def _resident(problem: _Problem, rows: list[tuple[int, int]], widths: list[int]) -> list[Step]:
-    """One plan of :func:`_rows_first`: chunks of rows, and tiles of n per block in each."""
+def _by_columns(problem: _Problem, mc: int, width: int) -> Iterator[Step]:
+    """The first ``mc`` rows while weights come: column by column."""
+    # A block of one tile is cut so that it is computed as its operands arrive.
+    fine = width == 1
+    for block, (n0, nc) in enumerate(_chunks(problem.n_tiles, width)):
+        for k0, kc in _arriving(problem, first=block == 0) if fine else [(0, problem.k_tiles)]:
+            piece = _piece(problem) if fine else problem.k_tiles
+            a_tiles = 0 if n0 or k0 % piece else min(piece, problem.k_tiles - k0)
+            yield _first_rows(problem, mc, (k0, kc), (n0, nc), a_tiles, block)
+
+
+def _by_pieces(problem: _Problem, mc: int, pieces: tuple[int, ...]) -> Iterator[Step]:
+    """The first ``mc`` rows while weights come: all columns side by side, piece by piece of k.
+
+    Of each piece of activations more is computed than with one column after the other, so that the bus is ahead sooner.
+    """
+    k0 = 0
+    unit = problem.unit
+    sizes = [*pieces, *[pieces[-1]] * (problem.k_tiles // pieces[-1])]
+    for size in sizes:
+        kc = min(size * unit, problem.k_tiles - k0)
+        if kc <= 0:
+            return
+        for block, (n0, nc) in enumerate(_chunks(problem.n_tiles, problem.columns)):
+            yield _first_rows(problem, mc, (k0, kc), (n0, nc), 0 if n0 else kc, block)
+        k0 += kc
+
+
+def _first_rows(
+    problem: _Problem, mc: int, k: tuple[int, int], n: tuple[int, int], a_tiles: int, block: int
+) -> Step:
+    (k0, kc), (n0, nc) = k, n
+    return Step(
+        m0=0, mc=mc, k0=k0, kc=kc, n0=n0, nc=nc, a_tiles=a_tiles, load_w=True, waits=False, frees=False,
+        first=k0 == 0, last=k0 + kc == problem.k_tiles, block=block, a_base=k0 * mc,
+        w_base=(n0 * problem.k_tiles + k0) * problem.caps.n,
+    )  # fmt: skip
+
+
+def _resident(
+    problem: _Problem, rows: list[tuple[int, int]], widths: list[int], begin: list[Step]
+) -> list[Step]:
+    """One plan of :func:`_rows_first`: the steps of the first chunk of rows, and tiles of n per block in the others."""
     caps, k_tiles, n_tiles = problem.caps, problem.k_tiles, problem.n_tiles
-    plan: list[Step] = []
-    block = 0
-    for chunk, ((m0, mc), width) in enumerate(zip(rows, widths, strict=False)):
-        for n0, count in _taper(n_tiles, width, problem.columns) if chunk == len(rows) - 1 else _chunks(n_tiles, width):
-            # While weights come, a block of one tile is cut so that it is computed as they arrive.
-            fine = chunk == 0 and count == 1
-            for k0, kc in _arriving(problem, first=block == 0) if fine else [(0, k_tiles)]:
-                piece = _piece(problem) if fine else k_tiles
-                a_tiles = 0 if n0 or k0 % piece else min(piece, k_tiles - k0)
-                step = Step(
-                    m0=m0, mc=mc, k0=k0, kc=kc, n0=n0, nc=count, a_tiles=a_tiles, load_w=chunk == 0,
-                    waits=chunk >= 2, frees=False, first=k0 == 0, last=k0 + kc == k_tiles, block=block,
-                    a_base=chunk % 2 * (caps.a_words // 2) + k0 * mc, w_base=(n0 * k_tiles + k0) * caps.n,
-                )  # fmt: skip
-                plan.append(step)
-            block += 1
-        if chunk + 2 < len(rows):
+    plan = begin
+    block = begin[-1].block + 1
+    for chunk, ((m0, mc), width) in enumerate(zip(rows[1:], widths, strict=True), 1):
+        if chunk + 1 < len(rows):  # this chunk's end makes room for the one after the next
             plan[-1] = replace(plan[-1], frees=True)
+        for n0, count in _taper(n_tiles, width, problem.columns) if chunk == len(rows) - 1 else _chunks(n_tiles, width):
+            step = Step(
+                m0=m0, mc=mc, k0=0, kc=k_tiles, n0=n0, nc=count, a_tiles=0 if n0 else k_tiles, load_w=False,
+                waits=chunk >= 2, frees=False, first=True, last=True, block=block,
+                a_base=chunk % 2 * (caps.a_words // 2), w_base=n0 * k_tiles * caps.n,
+            )  # fmt: skip
+            plan.append(step)
+            block += 1
     return plan

@@ -14,7 +14,7 @@ from .descriptors import (
     pack_weights,
 )
 from .model import NpuFaulted, NpuStalled, NpuState, check, execute, requantise, run_job
-from .program import Requantise, gemm_program
+from .program import Gemm, Requantise, gemm_program, packed_program
 from .timing import job_cycles
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Caps",
     "Descriptor",
     "Fence",
+    "Gemm",
     "Load",
     "Matmul",
     "NpuFaulted",
@@ -37,6 +38,7 @@ __all__ = [
     "job_cycles",
     "pack_parameters",
     "pack_weights",
+    "packed_program",
     "requantise",
     "run_job",
 ]

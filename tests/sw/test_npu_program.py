@@ -123,7 +123,7 @@ def test_caps_survive_the_register():
 
 
 LOAD = npu.Load(space=NpuSpace.WEIGHTS, address=A, stride=16, rows=2, row_bytes=16, base=0, row_step=4, word_step=1)
-MATMUL = npu.Matmul(m=4, k=4, n=4, a_base=0, a_step=4, w_base=0, c_base=0, c_step=4)
+MATMUL = npu.Matmul(m=4, k=4, n=4, a_base=0, a_step=4, w_base=0, w_step=0, c_base=0, c_step=4)
 STORE = npu.Store(address=C, stride=16, rows=4, n=4, c_base=0, c_step=4)
 
 
@@ -143,6 +143,7 @@ STORE = npu.Store(address=C, stride=16, rows=4, n=4, c_base=0, c_step=4)
         (dataclasses.replace(LOAD, space=NpuSpace.ACTIVATIONS, rows=2, row_step=61), NpuFault.SCRATCHPAD_RANGE),
         (dataclasses.replace(MATMUL, a_base=61), NpuFault.SCRATCHPAD_RANGE),
         (dataclasses.replace(MATMUL, w_base=29), NpuFault.SCRATCHPAD_RANGE),
+        (dataclasses.replace(MATMUL, n=8, w_step=29), NpuFault.SCRATCHPAD_RANGE),
         (dataclasses.replace(MATMUL, n=8, c_step=29), NpuFault.SCRATCHPAD_RANGE),
         (dataclasses.replace(STORE, c_base=29), NpuFault.SCRATCHPAD_RANGE),
     ],

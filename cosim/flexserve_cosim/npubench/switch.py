@@ -38,7 +38,7 @@ def _computing(caps: Caps, base: int) -> Iterator[Descriptor]:
     """MATMULs of all weights and as many rows as there are accumulators."""
     rows = min(caps.a_words, caps.c_rows)
     n = caps.w_words // caps.n * caps.n
-    yield Matmul(m=rows, k=caps.n, n=n, a_base=0, a_step=0, w_base=0, c_base=0, c_step=0)
+    yield Matmul(m=rows, k=caps.n, n=n, a_base=0, a_step=0, w_base=0, w_step=caps.n, c_base=0, c_step=0)
 
 
 def _moving(caps: Caps, base: int) -> Iterator[Descriptor]:

@@ -14,7 +14,7 @@ from .descriptors import (
     pack_weights,
 )
 from .model import NpuFaulted, NpuStalled, NpuState, check, execute, requantise, run_job
-from .program import Requantise, gemm_program
+from .program import Gemm, Requantise, gemm_program, packed_program
 from .resume import remainder
 from .timing import job_cycles
 
@@ -23,6 +23,7 @@ __all__ = [
     "Caps",
     "Descriptor",
     "Fence",
+    "Gemm",
     "Load",
     "Matmul",
     "NpuFaulted",
@@ -38,6 +39,7 @@ __all__ = [
     "job_cycles",
     "pack_parameters",
     "pack_weights",
+    "packed_program",
     "remainder",
     "requantise",
     "run_job",

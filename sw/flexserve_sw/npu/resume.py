@@ -58,7 +58,8 @@ class _Live:
                 rows = _grid(descriptor.c_base, (n_tiles, descriptor.c_step), (m, 1))
                 self._sums[rows] = descriptor.accumulate
                 self._words["a"][_grid(descriptor.a_base, (k_tiles, descriptor.a_step), (m, 1))] = True
-                self._words["w"][descriptor.w_base : descriptor.w_base + n_tiles * k_tiles * caps.n] = True
+                weights = _grid(descriptor.w_base, (n_tiles, descriptor.w_step), (k_tiles * caps.n, 1))
+                self._words["w"][weights] = True
             case Store(rows=count):
                 tiles = caps.tiles(descriptor.n)
                 self._sums[_grid(descriptor.c_base, (tiles, descriptor.c_step), (count, 1))] = True

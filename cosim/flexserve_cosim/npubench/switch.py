@@ -32,6 +32,7 @@ GRACE_MIN = 1_000
 _NORMAL, _SECURE = Initiator.NORMAL_CPU, Initiator.SECURE_CPU
 _LONGEST = 65_535
 _BUFFERS = 64 * 4096
+"""Bytes in front of a job's list, for what it reads and writes."""
 
 
 def _computing(caps: Caps, base: int) -> Iterator[Descriptor]:
@@ -133,11 +134,11 @@ class _Scene:
         """Cycles from RECALL, which nobody answers, to the NPU being the normal world's."""
         return await self._command(_NORMAL, RecallCommand.RECALL, until=GateNormal.IRQ_ENABLE__RETURNED.put(1))
 
-    async def start(self, place: Workplace, name: str) -> None:
-        """Ring the doorbell for one of the jobs, whose list is at the start of ``place``."""
+    async def start(self, place: Workplace) -> None:
+        """Ring the doorbell for the job whose list is behind the buffers of ``place``."""
         machine, by = self.machine, place.by
         frame = NpuDriver(machine, by=by).frame
-        at = place.base + _offset(name)
+        at = place.base + _BUFFERS
         for address, value in (
             (frame.JOB_ADDR_LO, at & 0xFFFF_FFFF),
             (frame.JOB_ADDR_HI, at >> 32),
@@ -153,11 +154,6 @@ class _Scene:
         return bool(NpuFrame.STATUS__BUSY.get(await self.machine.read_register(frame.STATUS, by=place.by)))
 
 
-def _offset(name: str) -> int:
-    """Where a job's list lies: behind the buffers, page by page."""
-    return _BUFFERS + list(JOBS).index(name) * 4096 * -(-_LONGEST * 32 // 4096)
-
-
 async def measure_switches(
     machine: Machine, argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
@@ -167,11 +163,6 @@ async def measure_switches(
     """
     names = argument["jobs"]
     scene = await _Scene.open(machine, pages=argument["pages"])
-    for place in (scene.secure, scene.normal):
-        for name in names:
-            once = list(JOBS[name](place.caps, place.base))
-            program = (once * -(-_LONGEST // len(once)))[:_LONGEST]
-            await place.put(_offset(name), encode_program(program))
     idle = [(await scene.lend(), await scene.release()) for _ in range(3)]
     results: dict[str, Any] = {
         "to_secure_idle": max(lend for lend, _ in idle),
@@ -179,14 +170,17 @@ async def measure_switches(
         "busy": [],
     }
     for name in names:
+        for place in (scene.secure, scene.normal):
+            once = list(JOBS[name](place.caps, place.base))
+            await place.put(_BUFFERS, encode_program((once * -(-_LONGEST // len(once)))[:_LONGEST]))
         lends, recalls = [], []
         for after in argument["after"]:
-            await scene.start(scene.normal, name)
+            await scene.start(scene.normal)
             await machine.delay(after)
             if not await scene.runs(scene.normal):
                 raise RuntimeError(f"The normal world's job {name!r} must run still after {after} cycles")
             lends.append(await scene.lend())
-            await scene.start(scene.secure, name)
+            await scene.start(scene.secure)
             await machine.delay(after)
             if not await scene.runs(scene.secure):
                 raise RuntimeError(f"The secure world's job {name!r} must run still after {after} cycles")

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from flexserve_cosim.build import build
+from flexserve_cosim.session import simulate as simulate_rtl
 from flexserve_sw.fast import simulate
 from flexserve_sw.llm import complete
 from tests.sw.designs.test_rtl import TIMING, options
@@ -43,3 +45,15 @@ def test_frames_alone_are_never_kept_waiting() -> None:
     shared = run("watch", period=30_000, frames=4)["sharing"]
     assert (shared["frames"], shared["wrong_values"], shared["lendings"], shared["recalls"]) == (4, 0, 0, 0)
     assert max(shared["waited"]) < 100
+
+
+@pytest.mark.rtl
+def test_frames_and_answer_are_right_on_the_rtl() -> None:
+    result = simulate_rtl(
+        build("soc"), f"{JOBS}:share", options(period=30_000, slice=2_000), cycle_limit=10_000_000, **TIMING
+    )
+    shared = result["sharing"]
+    assert tuple(result["tokens"]) == complete(checkpoint(CONFIG), "a he cab", 6).tokens
+    assert (result["bit_exact"], result["violations"], result["expired_grace_periods"]) == (True, 0, 0)
+    assert (shared["wrong_values"], shared["frames"] > 1, shared["recalls"] > 0) == (0, True, True)
+    assert shared["recall_cycles_max"] < 20_000

@@ -10,7 +10,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack soak axi-soak bench-mem fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
+.PHONY: help setup demo attack soak axi-soak bench-mem bench-share fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -42,6 +42,10 @@ soak: $(STAMP) ## put the filter under ten million random transactions, checked 
 bench-mem: $(STAMP) ## measure what the filter costs, each figure beside its limit; results in build/bench/mem.json
 	@mkdir -p $(BUILD)/bench
 	$(BIN)/flexserve bench mem --json $(BUILD)/bench/mem.json
+
+bench-share: $(STAMP) ## measure how the NPU changes hands and how two worlds share it; results in build/bench/share.json
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench share --json $(BUILD)/bench/share.json
 
 fpga: $(STAMP) ## what filter and NPU cost in an ECP5-85 (installs extra fpga; tens of minutes); results in build/fpga/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS),fpga]'

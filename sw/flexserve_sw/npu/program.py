@@ -110,7 +110,8 @@ def packed_program(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
     """
     if not gemms:
         raise ValueError(f"A job must have at least one GEMM, not {gemms!r}")
-    return _program(packed([(g.m, g.k, g.n, g.value_bytes) for g in gemms], caps), gemms, caps)
+    choices = packed([(g.m, g.k, g.n, g.value_bytes) for g in gemms], caps)
+    return min((_program(plan, gemms, caps) for plan in choices), key=lambda job: job_cycles(job, caps))
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,7 @@
 """Flex-NPU as software sees it: descriptors, weight packing, the golden executor and programs for whole GEMMs."""
 
 from .descriptors import (
+    CHANNEL_BYTES,
     DESCRIPTOR_BYTES,
     Caps,
     Descriptor,
@@ -18,6 +19,7 @@ from .program import Gemm, Requantise, gemm_program, packed_program
 from .timing import job_cycles
 
 __all__ = [
+    "CHANNEL_BYTES",
     "DESCRIPTOR_BYTES",
     "Caps",
     "Descriptor",

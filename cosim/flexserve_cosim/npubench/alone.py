@@ -138,11 +138,19 @@ class Alone:
             raise RuntimeError("A job was reported as ended with a transaction on the bus")
         return Outcome(fault, NpuFrame.FAULT__INDEX.get(word), address, now - begin)
 
+    def put_list(self, job: list[Descriptor], address: int) -> None:
+        """Put a job's list into memory."""
+        self.write(address, encode_program(job))
+
     def run(self, job: list[Descriptor], address: int, *, limit: int = 5_000_000) -> Outcome:
         """Put a list at ``address`` and run it."""
-        self.write(address, encode_program(job))
+        self.put_list(job, address)
         self.start(address, len(job))
         return self.finish(limit=limit)
+
+    def wait(self, cycles: int) -> None:
+        """Let time pass, up to the next interrupt."""
+        self._ask(f"wait {cycles}")
 
     @property
     def cycle(self) -> int:

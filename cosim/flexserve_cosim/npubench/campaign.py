@@ -137,15 +137,18 @@ def draw(
     return Operands(program, -(-at // 4096) * 4096, c_at, stride, width, expected)
 
 
-def check(npu: Alone, what: Case) -> int:
-    """Run a case; returns its cycles. Raises :class:`Mismatch`."""
-    npu.own(secure=what.secure)
+def check(npu: Alone, what: Case, *, own: bool = True) -> int:
+    """Run a case; returns its cycles. Without ``own`` the NPU stays in whose hands it is. Raises :class:`Mismatch`."""
+    if own:
+        npu.own(secure=what.secure)
     npu.behave(what.conditions, seed=what.seed)
     drawn = draw(npu.memory, what.m, what.k, what.n, int8=what.int8, relu=what.relu, caps=npu.caps, seed=what.seed)
     outcome = npu.run(drawn.program, drawn.list_at)
     complaint = next(_complaints(npu, drawn, outcome.fault), None)
     if complaint is not None:
-        raise Mismatch(f"N={npu.caps.n}, {what}: {complaint}; again with --seed {what.seed} --count 1")
+        raise Mismatch(
+            f"N={npu.caps.n}, {what}: {complaint}; again: flexserve bench gemms --seed {what.seed} --count 1"
+        )
     return outcome.cycles
 
 

@@ -1,6 +1,7 @@
 """Flex-NPU as software sees it: descriptors, weight packing, the golden executor and programs for whole GEMMs."""
 
 from .descriptors import (
+    CHANNEL_BYTES,
     DESCRIPTOR_BYTES,
     Caps,
     Descriptor,
@@ -19,6 +20,7 @@ from .resume import remainder
 from .timing import job_cycles
 
 __all__ = [
+    "CHANNEL_BYTES",
     "DESCRIPTOR_BYTES",
     "Caps",
     "Descriptor",

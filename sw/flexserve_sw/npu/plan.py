@@ -83,6 +83,10 @@ class _Problem:
         w_tiles, a_words = caps.w_words // buffers // caps.n, caps.a_words // buffers
         return w_tiles >= columns * k_tiles and a_words >= k_tiles and caps.c_rows // 2 >= columns
 
+    def step(self, share: int) -> int:
+        """Array cycles of a step: a ``share``-th of a small problem, so that even there loading overlaps computing."""
+        return min(_STEP_CYCLES, max(4 * self.caps.n, self.cycles // share))
+
     @property
     def cycles(self) -> int:
         """Array cycles if nothing ever waits."""
@@ -105,22 +109,28 @@ def plans(m: int, k: int, n: int, caps: Caps, *, value_bytes: int) -> Iterator[l
     if not problem.fits(2):
         raise ValueError(f"Half a memory must hold {problem.unit} tiles of k and {problem.columns} of n, not {caps!r}")
     buffers = [count for count in (2, _MOST_BUFFERS) if problem.fits(count)]
-    yield _columns_first(problem, share=8, start=2, buffers=2)
+    yield _columns_first(problem, wanted=problem.step(8), start=2, buffers=2)
     if problem.cycles > _SEARCHED_CYCLES:
         if m <= size:  # as quick as the bus
-            yield _columns_first(problem, share=8, start=2, buffers=buffers[-1])
+            yield _columns_first(problem, wanted=_STEP_CYCLES // 2, start=2, buffers=buffers[-1])
         return
-    for share, start, count in product((2, 4, 8, 16), (1, 2), buffers):
-        yield _columns_first(problem, share=share, start=start, buffers=count)
+    for wanted, start, count in product({problem.step(share) for share in (2, 4, 8, 16)}, (1, 2), buffers):
+        yield _columns_first(problem, wanted=wanted, start=start, buffers=count)
     if m > size:
         yield from _rows_first(problem)
 
 
-def packed(sizes: Sequence[tuple[int, int, int, int]], caps: Caps) -> list[Step]:
-    """One plan for several GEMMs of (m, k, n, bytes of a result): the weights of the next load while one is computed.
+def packed(sizes: Sequence[tuple[int, int, int, int]], caps: Caps) -> Iterator[list[Step]]:
+    """Plans of several GEMMs of (m, k, n, bytes of a result): the weights of the next load while one is computed.
 
-    Raises :class:`ValueError` if the activations of one of them are too large for half of their scratchpad.
+    They differ in how long steps are: what is loaded last is computed last, and each step costs descriptors.
+    Raises :class:`ValueError` if the activations of one of them are too large.
     """
+    for wanted in (4 * caps.n, 8 * caps.n, 16 * caps.n, _STEP_CYCLES):
+        yield _packed(sizes, caps, wanted)
+
+
+def _packed(sizes: Sequence[tuple[int, int, int, int]], caps: Caps, wanted: int) -> list[Step]:
     steps: list[Step] = []
     buffers = _MOST_BUFFERS
     for number, (m, k, n, value_bytes) in enumerate(sizes):
@@ -129,9 +139,7 @@ def packed(sizes: Sequence[tuple[int, int, int, int]], caps: Caps) -> list[Step]
         if not problem.fits(buffers) or m * problem.k_tiles > part or _rows(problem, buffers) != (m, True):
             raise ValueError(f"Activations of a packed GEMM must fit {part} words, not {m!r} rows of {k!r}")
         block = steps[-1].block + 1 if steps else 0
-        # Little is loaded before the first is computed, and little computed when the last is loaded.
-        share = 8 if number in (0, len(sizes) - 1) else 1
-        for step in _columns_first(problem, share=share, start=1, buffers=buffers):
+        for step in _columns_first(problem, wanted=wanted, start=1, buffers=buffers):
             a_base = step.a_base + number % buffers * part
             w_base = len(steps) % buffers * (caps.w_words // buffers)
             steps.append(replace(step, block=step.block + block, a_base=a_base, w_base=w_base, gemm=number))
@@ -201,19 +209,17 @@ def _rows(problem: _Problem, buffers: int) -> tuple[int, bool]:
     return -(-m // -(-m // most)), False
 
 
-def _columns_first(problem: _Problem, *, share: int, start: int, buffers: int) -> list[Step]:
+def _columns_first(problem: _Problem, *, wanted: int, start: int, buffers: int) -> list[Step]:
     """All of n for a chunk of rows: weights stream through ``buffers`` parts of their scratchpad.
 
     With two a step's weights load while the one before is computed. Where loading takes as long as computing, the
     latency of memory shows between steps unless more of them are asked for ahead.
 
-    A step takes a ``share``-th of a small problem, so that even there loading overlaps computing; the first one is of
-    at most ``start`` tiles of n.
+    A step takes about ``wanted`` array cycles; the first one is of at most ``start`` tiles of n.
     """
     caps, k_tiles, n_tiles, unit = problem.caps, problem.k_tiles, problem.n_tiles, problem.unit
     size, columns = caps.n, problem.columns
     mc_max, resident = _rows(problem, buffers)
-    wanted = min(_STEP_CYCLES, max(4 * size, problem.cycles // share))
     w_tiles = min(caps.w_words // buffers // size, FIELD_MAX // (size * size))
     k_most = w_tiles // columns if resident else min(w_tiles // columns, caps.a_words // buffers // mc_max)
     k_most = min(k_most, FIELD_MAX // size)

@@ -12,7 +12,7 @@ from .descriptors import CHANNEL_BYTES, Caps, Descriptor, Load, Matmul, Store
 from .plan import FIELD_MAX, Step, accumulator_slots, packed, plans
 from .timing import job_cycles
 
-__all__ = ["Gemm", "Requantise", "gemm_program", "packed_program"]
+__all__ = ["Gemm", "Requantise", "gemm_program", "packed_program", "program"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def gemm_program(
         m=m, k=k, n=n, a_addr=a_addr, a_stride=a_stride, w_addr=w_addr, c_addr=c_addr, c_stride=c_stride,
         requantise=requantise,
     )  # fmt: skip
-    return _program(_plan(m, k, n, caps, requantise is not None), (gemm,), caps)
+    return program(_plan(m, k, n, caps, requantise is not None), (gemm,), caps)
 
 
 def packed_program(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
@@ -110,7 +110,8 @@ def packed_program(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
     """
     if not gemms:
         raise ValueError(f"A job must have at least one GEMM, not {gemms!r}")
-    return _program(packed([(g.m, g.k, g.n, g.value_bytes) for g in gemms], caps), gemms, caps)
+    choices = packed([(g.m, g.k, g.n, g.value_bytes) for g in gemms], caps)
+    return min((program(plan, gemms, caps) for plan in choices), key=lambda job: job_cycles(job, caps))
 
 
 @lru_cache(maxsize=1024)
@@ -125,7 +126,7 @@ def _plan(m: int, k: int, n: int, caps: Caps, int8: bool) -> tuple[Step, ...]:
     candidates = list(plans(m, k, n, caps, value_bytes=value_bytes))
 
     def cost(plan: list[Step]) -> int:
-        return job_cycles(_program(plan, (gemm,), caps), caps)
+        return job_cycles(program(plan, (gemm,), caps), caps)
 
     best = candidates[0] if len(candidates) == 1 else min(candidates, key=cost)
     return tuple(best)
@@ -143,7 +144,7 @@ def _parameter_words(gemms: Sequence[Gemm], caps: Caps) -> list[int]:
     return words
 
 
-def _program(plan: Sequence[Step], gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
+def program(plan: Sequence[Step], gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
     """The descriptors of a plan."""
     size = caps.n
     tile_bytes = size * size

@@ -57,27 +57,18 @@ def halves(program):
             yield descriptor
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_what_is_left_of_a_job_gives_the_result_that_the_whole_job_gives(seed):
-    rng = np.random.default_rng(seed)
-    caps = CAPS[4 if seed % 2 else 8]
-    whole = Ram()
-    m, k, n = (int(rng.integers(1, high)) for high in (70, 60, 60))
-    program = list(halves(place(whole, rng, caps, m, k, n, int8=seed % 3 == 0)))
-    begin = whole.bytes.copy()
-    npu.execute(program, whole.read, whole.write, caps)
-    everything, whole.read_bytes = whole.read_bytes, 0
-    assert (whole.bytes[C:] != begin[C:]).any()
-    less = False
+def check_everywhere(program, whole, begin, caps, rng):
+    """Stop ``program`` all over; what is left must give what ``whole`` holds. Returns whether it ever reads less."""
+    everything, less = whole.read_bytes, False
     everywhere = range(len(program) + 1)
     for kept in everywhere if len(program) < 20 else sorted(rng.choice(everywhere, 12, replace=False)):
         stopped = Ram()
         stopped.bytes[:] = begin
-        for index, descriptor in enumerate(program):
-            if isinstance(descriptor, npu.Store):
-                size = descriptor.n * (1 if descriptor.quantise else 4)
-                for row in range(descriptor.rows if index < kept else 0):
-                    at = descriptor.address + row * descriptor.stride
+        for store in program[:kept]:
+            if isinstance(store, npu.Store):
+                size = store.n * (1 if store.quantise else 4)
+                for row in range(store.rows):
+                    at = store.address + row * store.stride
                     stopped.bytes[at : at + size] = whole.bytes[at : at + size]
         rest = npu.remainder(program, kept, caps)
         # The executor stalls on a token that nobody gives, and starts with memories that hold something else.
@@ -89,7 +80,38 @@ def test_what_is_left_of_a_job_gives_the_result_that_the_whole_job_gives(seed):
         less = less or stopped.read_bytes < everything
     assert npu.remainder(program, len(program), caps) == []
     assert npu.remainder(program, 0, caps) == program
+    return less
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_what_is_left_of_a_job_gives_the_result_that_the_whole_job_gives(seed):
+    rng = np.random.default_rng(seed)
+    caps = CAPS[4 if seed % 2 else 8]
+    whole = Ram()
+    m, k, n = (int(rng.integers(1, high)) for high in (70, 60, 60))
+    program = list(halves(place(whole, rng, caps, m, k, n, int8=seed % 3 == 0)))
+    begin = whole.bytes.copy()
+    npu.execute(program, whole.read, whole.write, caps)
+    assert (whole.bytes[C:] != begin[C:]).any()
+    less = check_everywhere(program, whole, begin, caps, rng)
     assert less or sum(isinstance(d, npu.Store) for d in program) <= 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_job_of_several_products_goes_on_too(seed):
+    rng, caps, whole = np.random.default_rng(seed), CAPS[8], Ram()
+    whole.bytes[A:C] = rng.integers(0, 256, C - A, dtype=np.uint8)
+    gemms, at = [], 0
+    for _ in range(3):
+        m, k, n = int(rng.integers(1, 4)), int(rng.integers(1, 30)), int(rng.integers(1, 20))
+        gemms.append(
+            npu.Gemm(m=m, k=k, n=n, a_addr=A + at, a_stride=32, w_addr=W + at, c_addr=C + at, c_stride=-(-n // 4) * 16)
+        )
+        at += 0x1000
+    program = npu.packed_program(gemms, caps)
+    begin = whole.bytes.copy()
+    npu.execute(program, whole.read, whole.write, caps)
+    assert check_everywhere(program, whole, begin, caps, rng)
 
 
 def test_only_what_is_read_again_is_loaded_again():

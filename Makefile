@@ -10,7 +10,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack soak axi-soak bench-mem bench-sim fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
+.PHONY: help setup demo attack soak axi-soak gemm-soak bench-mem bench-npu bench-share bench-sim fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -46,6 +46,18 @@ bench-mem: $(STAMP) ## measure what the filter costs, each figure beside its lim
 bench-sim: $(STAMP) ## measure the speed of simulation beside a bare C++ loop and stock cocotb; results in build/bench/
 	@mkdir -p $(BUILD)/bench
 	$(BIN)/flexserve bench sim --json $(BUILD)/bench/sim.json --report $(BUILD)/bench/sim.html
+
+bench-share: $(STAMP) ## measure how the NPU changes hands and how two worlds share it; results in build/bench/share.json
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench share --json $(BUILD)/bench/share.json
+
+bench-npu: $(STAMP) ## measure what the NPU does, each figure beside its limit; results and report in build/bench/
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench npu --json $(BUILD)/bench/npu.json --report $(BUILD)/bench/npu.html
+
+gemm-soak: $(STAMP) ## run a thousand random GEMMs and every fault on NPUs of all sizes, bit by bit (minutes)
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench gemms --count 1000 --json $(BUILD)/bench/gemms.json
 
 fpga: $(STAMP) ## what filter and NPU cost in an ECP5-85 (installs extra fpga; tens of minutes); results in build/fpga/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS),fpga]'

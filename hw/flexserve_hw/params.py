@@ -59,7 +59,7 @@ class FlexMemParams:
     group: int = 64
     timers: int = 4
     freed_depth: int = 64
-    outstanding: int = 15
+    outstanding: int = 31
     grace_min: int = 1_000
     grace_max: int = 10_000_000
     scrub_share: int = 8
@@ -116,13 +116,17 @@ class FlexMemParams:
 
 @dataclass(frozen=True, kw_only=True)
 class NpuParams:
-    """Flex-NPU: array size N and the depths of its memories in words of N bytes (accumulators: rows of N int32)."""
+    """Flex-NPU: array size N and the depths of its memories in words of N bytes (accumulators: rows of N int32).
+
+    ``q_words`` holds eight bytes of requantisation parameters per output channel.
+    """
 
     n: int = 16
     bus: BusParams = field(default_factory=lambda: BusParams(id_width=3))
     a_words: int = 4096
     w_words: int = 4096
     c_rows: int = 2048
+    q_words: int = 1024
     queue_depth: int = 4
 
     def __post_init__(self) -> None:
@@ -132,17 +136,23 @@ class NpuParams:
             value = getattr(self, name)
             if not _power_of_two(value) or not 2 * self.n <= value <= 65536:
                 raise ValueError(f"Depth {name} must be a power of two from 2 N to 65536, not {value!r}")
+        if not _power_of_two(self.q_words) or not 8 <= self.q_words <= 65536:
+            raise ValueError(f"Depth q_words must be a power of two from 8 to 65536, not {self.q_words!r}")
         if not 1 <= self.queue_depth <= 15:
             raise ValueError(f"Job queue must hold 1 to 15 jobs, not {self.queue_depth!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SocParams:
-    """The whole SoC. Master ports carry ``NpuParams.bus`` widths; the filter's IDs are three bits wider."""
+    """The whole SoC. Master ports carry ``NpuParams.bus`` widths; the filter's IDs are three bits wider.
+
+    ``bypass`` leads every access past the filter: for measuring what it costs, and nothing is protected.
+    """
 
     flex: FlexMemParams = field(default_factory=FlexMemParams)
     npu: NpuParams = field(default_factory=NpuParams)
     dram_bytes: int = 16 << 20
+    bypass: bool = False
 
     def __post_init__(self) -> None:
         master, memory = self.npu.bus, self.flex.bus

@@ -141,7 +141,7 @@ class NpuFault(IntEnum):
     BAD_TICKET = 5
     """The job's ticket is not the present one; nothing was run."""
     ABORTED = 6
-    """Stopped by CONTROL.abort or because the NPU changes hands."""
+    """Stopped by CONTROL.abort or because the NPU changes hands; FAULT.index tells what is done."""
     QUEUE_OVERFLOW = 7
     """Doorbell with a full queue; the job was not taken."""
 
@@ -166,6 +166,8 @@ class NpuSpace(IntEnum):
     """Activation scratchpad."""
     WEIGHTS = 1
     """Weight scratchpad."""
+    PARAMETERS = 2
+    """Requantisation parameters."""
 
 
 class Tzc400Region(Block):
@@ -369,10 +371,11 @@ class NpuFrame(Block):
     ID = Reg(0x000)
     ID__VALUE = Field(0, 32)
     CAPS = Reg(0x004)
-    CAPS__ARRAY = Field(0, 8)
-    CAPS__LOG2_A = Field(8, 5)
-    CAPS__LOG2_W = Field(16, 5)
-    CAPS__LOG2_C = Field(24, 5)
+    CAPS__ARRAY = Field(0, 6)
+    CAPS__LOG2_A = Field(6, 5)
+    CAPS__LOG2_W = Field(11, 5)
+    CAPS__LOG2_C = Field(16, 5)
+    CAPS__LOG2_Q = Field(21, 5)
     STATUS = Reg(0x008)
     STATUS__LIVE = Field(0, 1)
     STATUS__BUSY = Field(1, 1)
@@ -501,8 +504,10 @@ class NpuDependence(Block):
     HEAD__WAIT_NEXT = Field(5, 1)
     HEAD__SIGNAL_PREV = Field(6, 1)
     HEAD__SIGNAL_NEXT = Field(7, 1)
-    HEAD__SPACE = Field(8, 1)
-    HEAD__ACCUMULATE = Field(9, 1)
+    HEAD__SPACE = Field(8, 2)
+    HEAD__ACCUMULATE = Field(10, 1)
+    HEAD__QUANTISE = Field(11, 1)
+    HEAD__RELU = Field(12, 1)
 
 
 class NpuDescriptorLoad(Block):
@@ -542,6 +547,7 @@ class NpuDescriptorMatmul(Block):
     A__STEP = Field(16, 16)
     W = Reg(0x010)
     W__BASE = Field(0, 16)
+    W__STEP = Field(16, 16)
     C = Reg(0x014)
     C__BASE = Field(0, 16)
     C__STEP = Field(16, 16)
@@ -568,10 +574,10 @@ class NpuDescriptorStore(Block):
     C = Reg(0x014)
     C__BASE = Field(0, 16)
     C__STEP = Field(16, 16)
-    RESERVED0 = Reg(0x018)
-    RESERVED0__VALUE = Field(0, 32)
-    RESERVED1 = Reg(0x01C)
-    RESERVED1__VALUE = Field(0, 32)
+    Q = Reg(0x018)
+    Q__BASE = Field(0, 16)
+    RESERVED = Reg(0x01C)
+    RESERVED__VALUE = Field(0, 32)
     SIZE_BYTES = 32
 
 

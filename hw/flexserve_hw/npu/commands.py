@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..params import NpuParams
+from ..regs.enums import NpuSpace
 
 __all__ = ["load_command", "execute_command", "store_command", "TokenCounter"]
 
@@ -15,7 +16,7 @@ def load_command(params: NpuParams) -> data.StructLayout:
         {
             "wait_next": 1,
             "signal_next": 1,
-            "weights": 1,
+            "space": NpuSpace,
             "index": 16,
             "addr": params.bus.addr_width,
             "stride": 32,
@@ -48,6 +49,7 @@ def execute_command(params: NpuParams) -> data.StructLayout:
             "a_base": 16,
             "a_step": 16,
             "w_base": 16,
+            "w_step": 16,
             "c_base": 16,
             "c_step": 16,
         }
@@ -55,7 +57,11 @@ def execute_command(params: NpuParams) -> data.StructLayout:
 
 
 def store_command(params: NpuParams) -> data.StructLayout:
-    """STORE: ``beats`` per row, of which the last holds ``last_values`` int32; ``linear`` as for LOAD."""
+    """STORE: ``beats`` per row, of which the last holds ``last_bytes`` bytes; ``linear`` as for LOAD.
+
+    A row is read in ``pieces``: of four int32 values, or with ``quantise`` of N / 2 channels, whose parameters begin at
+    row ``q_row`` of theirs.
+    """
     return data.StructLayout(
         {
             "wait_prev": 1,
@@ -66,7 +72,11 @@ def store_command(params: NpuParams) -> data.StructLayout:
             "rows": 16,
             "beats": 15,
             "linear": 31,
-            "last_values": 3,
+            "last_bytes": 5,
+            "pieces": 16,
+            "quantise": 1,
+            "relu": 1,
+            "q_row": 14,
             "c_base": 16,
             "c_step": 16,
         }

@@ -7,11 +7,12 @@ from amaranth.lib.wiring import In, Out
 from ..params import NpuParams
 from ..regs.enums import NpuFault, NpuOp, NpuSpace
 from .commands import execute_command, load_command, store_command
+from .parameters import lanes
 
 __all__ = ["Dispatcher"]
 
-_HEAD = {"op": 4, "wait_prev": 1, "wait_next": 1, "signal_prev": 1, "signal_next": 1, "space": 1, "accumulate": 1}
-_HEAD |= {"reserved": 22}
+_HEAD = {"op": 4, "wait_prev": 1, "wait_next": 1, "signal_prev": 1, "signal_next": 1, "space": 2, "accumulate": 1}
+_HEAD |= {"quantise": 1, "relu": 1, "reserved": 19}
 
 _LOAD = data.StructLayout(
     {
@@ -36,14 +37,24 @@ _MATMUL = data.StructLayout(
         "a_base": 16,
         "a_step": 16,
         "w_base": 16,
-        "reserved2": 16,
+        "w_step": 16,
         "c_base": 16,
         "c_step": 16,
         "reserved3": 64,
     }
 )
 _STORE = data.StructLayout(
-    {**_HEAD, "addr": 64, "stride": 32, "rows": 16, "n": 16, "c_base": 16, "c_step": 16, "reserved1": 64}
+    {
+        **_HEAD,
+        "addr": 64,
+        "stride": 32,
+        "rows": 16,
+        "n": 16,
+        "c_base": 16,
+        "c_step": 16,
+        "q_base": 16,
+        "reserved1": 48,
+    }
 )
 
 
@@ -197,7 +208,7 @@ class Dispatcher(wiring.Component):
             self._n_tiles.eq(tiles(self._matmul.n)),
             self._s_tiles.eq(tiles(self._store.n)),
             self._load_beats.eq((self._load.row_bytes + 15) >> 4),
-            self._store_beats.eq((self._store.n + 3) >> 2),
+            self._store_beats.eq(Mux(self._store.quantise, (self._store.n + 15) >> 4, (self._store.n + 3) >> 2)),
         ]
 
     def _factors(self, m, multiply):
@@ -213,7 +224,7 @@ class Dispatcher(wiring.Component):
             NpuOp.MATMUL: (
                 (self._k_tiles - 1, self._matmul.a_step),
                 (self._n_tiles - 1, self._matmul.c_step),
-                (self._k_tiles, self._n_tiles),
+                (self._n_tiles - 1, self._matmul.w_step),
             ),
             NpuOp.STORE: (
                 (self._s_tiles - 1, self._store.c_step),
@@ -236,12 +247,27 @@ class Dispatcher(wiring.Component):
         load, matmul, store = self._load, self._matmul, self._store
         first, second, third = products
         misplaced = load.addr[:4].any() | load.stride[:4].any()  # LOAD and STORE have both at the same place
-        depth = Mux(load.space == NpuSpace.WEIGHTS.value, params.w_words, params.a_words)
+        depth = Signal(17)
+        with m.Switch(load.space):
+            for space, words in (
+                (NpuSpace.ACTIVATIONS, params.a_words),
+                (NpuSpace.WEIGHTS, params.w_words),
+                (NpuSpace.PARAMETERS, params.q_words),
+            ):
+                with m.Case(space):
+                    m.d.comb += depth.eq(words)
         out_of_reach = load.addr[params.bus.addr_width :].any() if params.bus.addr_width < 64 else C(0)
         with m.Switch(load.op):
             with m.Case(NpuOp.LOAD):
                 m.d.comb += [
-                    bad.eq((load.rows == 0) | (load.row_bytes == 0) | misplaced | load.wait_prev | load.signal_prev),
+                    bad.eq(
+                        (load.rows == 0)
+                        | (load.row_bytes == 0)
+                        | misplaced
+                        | load.wait_prev
+                        | load.signal_prev
+                        | (depth == 0)
+                    ),
                     range_ok.eq(load.base + first + second < depth),
                     beyond.eq(out_of_reach),
                 ]
@@ -251,13 +277,24 @@ class Dispatcher(wiring.Component):
                     range_ok.eq(
                         (matmul.a_base + first + matmul.m <= params.a_words)
                         & (matmul.c_base + second + matmul.m <= params.c_rows)
-                        & (matmul.w_base + third * params.n <= params.w_words)
+                        & (matmul.w_base + third + self._k_tiles * params.n <= params.w_words)
                     ),
                 ]
             with m.Case(NpuOp.STORE):
                 m.d.comb += [
-                    bad.eq((store.rows == 0) | (store.n == 0) | misplaced | store.wait_next | store.signal_next),
-                    range_ok.eq(store.c_base + first + store.rows <= params.c_rows),
+                    bad.eq(
+                        (store.rows == 0)
+                        | (store.n == 0)
+                        | misplaced
+                        | store.wait_next
+                        | store.signal_next
+                        | (store.relu & ~store.quantise)
+                        | (store.quantise & store.q_base[:2].any())
+                    ),
+                    range_ok.eq(
+                        (store.c_base + first + store.rows <= params.c_rows)
+                        & (~store.quantise | (store.q_base + (self._s_tiles << 3) <= params.q_words))
+                    ),
                     beyond.eq(out_of_reach),
                 ]
             with m.Case(NpuOp.FENCE):
@@ -274,17 +311,20 @@ class Dispatcher(wiring.Component):
         load, matmul, store = self._load, self._matmul, self._store
         to_load, to_execute, to_store = self.load.payload, self.execute.payload, self.store.payload
         load_packed = load.stride == self._load_beats << 4
-        store_packed = (store.stride == self._store_beats << 4) & (store.n[:2] == 0)
+        per_piece = (lanes(n) - 1).bit_length()
+        filled = Mux(store.quantise, store.n[:4] == 0, store.n[:2] == 0)
+        store_packed = (store.stride == self._store_beats << 4) & filled
         m.d.comb += [
             *(getattr(to_load, f).eq(getattr(load, f)) for f in ("wait_next", "signal_next", "addr", "stride", "rows")),
             *(getattr(to_load, f).eq(getattr(load, f)) for f in ("row_bytes", "base", "row_step", "word_step")),
-            to_load.weights.eq(load.space == NpuSpace.WEIGHTS.value),
+            to_load.space.eq(load.space),
             to_load.index.eq(index),
             to_load.beats.eq(self._load_beats),
             to_load.linear.eq(Mux(load_packed, products[2], 0)),
             *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("wait_prev", "wait_next", "signal_prev")),
             *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("signal_next", "accumulate", "m", "a_base")),
-            *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("a_step", "w_base", "c_base", "c_step")),
+            *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("a_step", "w_base", "w_step", "c_base")),
+            to_execute.c_step.eq(matmul.c_step),
             to_execute.k_tiles.eq(self._k_tiles),
             to_execute.n_tiles.eq(self._n_tiles),
             to_execute.k_last.eq(((matmul.k - 1) & (n - 1)) + 1),
@@ -294,5 +334,9 @@ class Dispatcher(wiring.Component):
             to_store.index.eq(index),
             to_store.beats.eq(self._store_beats),
             to_store.linear.eq(Mux(store_packed, products[2], 0)),
-            to_store.last_values.eq(((store.n - 1) & 3) + 1),
+            to_store.last_bytes.eq(Mux(store.quantise, ((store.n - 1) & 15) + 1, (((store.n - 1) & 3) + 1) << 2)),
+            to_store.pieces.eq(Mux(store.quantise, (store.n + lanes(n) - 1) >> per_piece, self._store_beats)),
+            to_store.quantise.eq(store.quantise),
+            to_store.relu.eq(store.relu),
+            to_store.q_row.eq(store.q_base >> 2),
         ]

@@ -11,8 +11,8 @@ __all__ = ["BEAT_BYTES", "OUTSTANDING", "BeatQueue", "BurstWalker", "burst", "wa
 BEAT_BYTES = 16
 """Bytes of a beat of the 128-bit bus."""
 
-OUTSTANDING = 15
-"""Bursts per direction that may be unanswered: enough rows of 64 bytes to cover a memory latency of 60 cycles."""
+OUTSTANDING = 31
+"""Bursts per direction that may be unanswered: enough rows of two beats to cover a memory latency of 60 cycles."""
 
 
 def walk(addr_width: int) -> data.StructLayout:
@@ -39,6 +39,8 @@ class BurstWalker(wiring.Component):
     Members
     -------
     rows : In(stream), bursts : Out(stream)
+    ends : Out(1)
+        The burst that is shown is the walk's last.
     idle : Out(1)
         No rows are held.
 
@@ -55,6 +57,7 @@ class BurstWalker(wiring.Component):
             {
                 "rows": In(stream.Signature(walk(addr_width))),
                 "bursts": Out(stream.Signature(burst(addr_width))),
+                "ends": Out(1),
                 "idle": Out(1),
             }
         )
@@ -80,6 +83,7 @@ class BurstWalker(wiring.Component):
             row_next.eq(Mux(row[width], 0, row + stride) | (row[width] << width)),
             self.rows.ready.eq(~active),
             self.idle.eq(~active),
+            self.ends.eq((left == size) & (rows == 1)),
             bursts.valid.eq(active),
             bursts.payload.addr.eq(addr),
             bursts.payload.beats.eq(size),

@@ -96,15 +96,16 @@ class ExecuteUnit(wiring.Component):
         unfinished = Signal(8)
         finish = Signal()
         tile_taken = Signal()
-        loading = Signal()
+        picked = Signal()
+        loading, loaded_all = Signal(), Signal()
         ahead = Signal()
         command = self.command.payload
         m.d.comb += [
             take.eq(
                 self.command.valid
                 & ~self.stop
-                & ~loading
-                & ~waiting
+                & (~loading | loaded_all)
+                & (~waiting | picked)
                 & (self.loaded | ~command.wait_prev)
                 & (self.stored | ~command.wait_next)
             ),
@@ -114,13 +115,13 @@ class ExecuteUnit(wiring.Component):
             self.idle.eq(unfinished == 0),
         ]
         m.d.sync += unfinished.eq(unfinished + take - finish)
+        self._weight_walker(m, take, loading, loaded_all, ahead, tile_taken)
+        self._row_walker(m, pending, waiting, picked, ahead, tile_taken, finish)
         with m.If(take):
             m.d.sync += [pending.eq(command), waiting.eq(1)]
-        self._weight_walker(m, take, loading, ahead, tile_taken)
-        self._row_walker(m, pending, waiting, ahead, tile_taken, finish)
         return m
 
-    def _weight_walker(self, m, take, loading, ahead, tile_taken):
+    def _weight_walker(self, m, take, loading, loaded_all, ahead, tile_taken):
         """Reads the rows of each weight tile and loads them into the array, one tile ahead of the row walker."""
         n = self._params.n
         command, array = self.command.payload, self._array
@@ -130,6 +131,8 @@ class ExecuteUnit(wiring.Component):
         n_last = Signal.like(command.n_last)
         row = Signal(range(n))
         addr = Signal(range(self._params.w_words))
+        column = Signal(range(self._params.w_words))
+        step = Signal(range(self._params.w_words))
         go = Signal()
         w_en = Signal()
         w_row = Signal(range(n))
@@ -139,16 +142,6 @@ class ExecuteUnit(wiring.Component):
             self.w_en.eq(go),
             self.w_addr.eq(addr),
         ]
-        with m.If(take):
-            m.d.sync += [
-                loading.eq(1),
-                k_left.eq(command.k_tiles),
-                n_left.eq(command.n_tiles),
-                k_tiles.eq(command.k_tiles),
-                n_last.eq(command.n_last),
-                addr.eq(command.w_base),
-                row.eq(0),
-            ]
         with m.If(tile_taken):
             m.d.sync += ahead.eq(0)
         m.d.sync += w_en.eq(go)
@@ -164,15 +157,34 @@ class ExecuteUnit(wiring.Component):
             with m.If(row == n - 1):
                 m.d.sync += k_left.eq(k_left - 1)
                 with m.If(k_left == 1):
-                    m.d.sync += [k_left.eq(k_tiles), n_left.eq(n_left - 1)]
+                    m.d.sync += [
+                        k_left.eq(k_tiles),
+                        n_left.eq(n_left - 1),
+                        addr.eq(column + step),
+                        column.eq(column + step),
+                    ]
                     with m.If(n_left == 1):
                         m.d.sync += loading.eq(0)
+                        m.d.comb += loaded_all.eq(1)
+        # The next MATMUL's weights follow without a gap.
+        with m.If(take):
+            m.d.sync += [
+                loading.eq(1),
+                k_left.eq(command.k_tiles),
+                n_left.eq(command.n_tiles),
+                k_tiles.eq(command.k_tiles),
+                n_last.eq(command.n_last),
+                addr.eq(command.w_base),
+                column.eq(command.w_base),
+                step.eq(command.w_step),
+                row.eq(0),
+            ]
         m.d.comb += [array.w_en.eq(w_en), array.w_row.eq(w_row)]
         for lane in range(n):
             place = slice(8 * lane, 8 * lane + 8)
             m.d.comb += array.w_data[place].eq(Mux(w_mask[lane], self.w_data[place], 0))
 
-    def _row_walker(self, m, pending, waiting, ahead, tile_taken, finish):
+    def _row_walker(self, m, pending, waiting, picked, ahead, tile_taken, finish):
         """Streams activation rows and carries along where their sums go."""
         n, params = self._params.n, self._params
         array, accumulator = self._array, self._accumulator
@@ -227,6 +239,7 @@ class ExecuteUnit(wiring.Component):
                     a_addr.eq(a_tile + now.a_step),
                     c_addr.eq(c_tile),
                 ]
+        m.d.comb += picked.eq((end | ~active) & waiting)
         with m.If(end | ~active):
             m.d.sync += active.eq(waiting)
             with m.If(waiting):

@@ -12,8 +12,8 @@ __all__ = ["FETCHED_AHEAD", "FetchUnit"]
 _MOST = 8
 """Beats of the longest fetch burst: four descriptors."""
 
-FETCHED_AHEAD = 16
-"""Beats fetched ahead."""
+FETCHED_AHEAD = 64
+"""Beats fetched ahead: most lists whole, before the data that their loads ask for stand in their way."""
 
 
 class FetchUnit(wiring.Component):

@@ -158,6 +158,7 @@ class Frames(wiring.Component):
             block.CAPS.log2_a.value.eq(params.a_words.bit_length() - 1),
             block.CAPS.log2_w.value.eq(params.w_words.bit_length() - 1),
             block.CAPS.log2_c.value.eq(params.c_rows.bit_length() - 1),
+            block.CAPS.log2_q.value.eq(params.q_words.bit_length() - 1),
             block.STATUS.live.value.eq(live),
             block.STATUS.busy.value.eq(live & (self.running | queue.o.valid)),
             block.STATUS.free.value.eq(Mux(live, params.queue_depth - level, 0)),

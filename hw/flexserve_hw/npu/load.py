@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..bus.buffer import StreamQueue
 from ..params import NpuParams
+from ..regs.enums import NpuSpace
 from .commands import load_command
 from .dma import OUTSTANDING, BurstWalker, burst
 
@@ -14,6 +15,9 @@ __all__ = ["LoadUnit", "fault_place"]
 _MOST = 32
 """Beats of the longest read burst."""
 
+_AHEAD = 512
+"""Beats that may be on their way: enough for a memory latency of as many cycles. A stopped job waits for them."""
+
 
 def fault_place(addr_width: int) -> data.StructLayout:
     """A failed transfer: its descriptor and byte address; one bit more than the bus has, for what lies past its end."""
@@ -21,7 +25,8 @@ def fault_place(addr_width: int) -> data.StructLayout:
 
 
 class LoadUnit(wiring.Component):
-    """Runs LOADs: bursts are requested up to 15 ahead, also of following LOADs, and placed as they arrive.
+    """Runs LOADs: up to 31 bursts, 512 beats at most, are requested ahead, also of following LOADs, and placed as they
+    arrive.
 
     Parameters
     ----------
@@ -35,8 +40,8 @@ class LoadUnit(wiring.Component):
         Tokens from and to the execute unit.
     ar : Out(stream(burst)), r : In(stream)
         Read requests and beats with ``error`` and ``last``, in order.
-    a_en, w_en, addr, word : Out
-        Write to the activation or the weight scratchpad.
+    a_en, w_en, q_en, addr, word : Out
+        Write to the activation scratchpad, the weight scratchpad or the requantisation parameters.
     stop : In(1)
         Request nothing more and throw away what arrives.
     quiet : Out(1)
@@ -64,6 +69,7 @@ class LoadUnit(wiring.Component):
                 "r": In(stream.Signature(data.StructLayout({"data": 128, "error": 1, "last": 1}))),
                 "a_en": Out(1),
                 "w_en": Out(1),
+                "q_en": Out(1),
                 "addr": Out(16),
                 "word": Out(8 * params.n),
                 "stop": In(1),
@@ -84,6 +90,7 @@ class LoadUnit(wiring.Component):
         waiting = Signal()
         issue = Signal()
         outstanding = Signal(range(OUTSTANDING + 1))
+        ahead = Signal(range(_AHEAD + 1))
         beyond = Signal()
         beyond_index = Signal(16)
         m.d.comb += [
@@ -102,7 +109,12 @@ class LoadUnit(wiring.Component):
             places.i.payload.eq(command),
             beyond.eq(walker.bursts.valid & walker.bursts.payload.beyond),
             issue.eq(
-                walker.bursts.valid & ~beyond & ~self.stop & (outstanding != OUTSTANDING) & (~waiting | self.ar.ready)
+                walker.bursts.valid
+                & ~beyond
+                & ~self.stop
+                & (outstanding != OUTSTANDING)
+                & (ahead <= _AHEAD - _MOST)
+                & (~waiting | self.ar.ready)
             ),
             walker.bursts.ready.eq(issue),
             self.ar.valid.eq(waiting),
@@ -115,7 +127,11 @@ class LoadUnit(wiring.Component):
         with m.Elif(self.ar.ready):
             m.d.sync += waiting.eq(0)
         answered = self.r.valid & self.r.ready & self.r.payload.last
-        m.d.sync += outstanding.eq(outstanding + issue - answered)
+        arrived = self.r.valid & self.r.ready
+        m.d.sync += [
+            outstanding.eq(outstanding + issue - answered),
+            ahead.eq(ahead + Mux(issue, walker.bursts.payload.beats, 0) - arrived),
+        ]
         placing, failed, row_start = self._place(m, places.o)
         m.d.comb += [
             self.idle.eq(self.quiet & walker.idle & ~placing & ~places.o.valid),
@@ -166,8 +182,9 @@ class LoadUnit(wiring.Component):
         m.d.comb += [
             row_end.eq(left <= n),
             end.eq(word_end & row_end & (rows == 1)),
-            self.a_en.eq(word_end & ~now.weights),
-            self.w_en.eq(word_end & now.weights),
+            self.a_en.eq(word_end & (now.space == NpuSpace.ACTIVATIONS)),
+            self.w_en.eq(word_end & (now.space == NpuSpace.WEIGHTS)),
+            self.q_en.eq(word_end & (now.space == NpuSpace.PARAMETERS)),
             self.addr.eq(place),
             self.give.eq(end & now.signal_next),
         ]

@@ -9,6 +9,8 @@ from ..params import NpuParams
 from .commands import store_command
 from .dma import OUTSTANDING, BeatQueue, BurstWalker, burst, walk
 from .load import fault_place
+from .parameters import CHANNEL, lanes
+from .requantise import Requantiser
 
 __all__ = ["STORE_QUEUE", "StoreUnit"]
 
@@ -19,8 +21,19 @@ STORE_QUEUE = 64
 """Beats that can wait for the bus: several bursts, so that reading rows never waits for an address to be taken."""
 
 
+def _row_part(n: int) -> data.StructLayout:
+    """What is used of a row of accumulators: so many pieces, and whether they end a row of the STORE."""
+    return data.StructLayout({"pieces": range(max(n // 4, n // lanes(n)) + 1), "last": 1})
+
+
+def _tail() -> data.StructLayout:
+    """What the rows of a STORE need on their way out; as in its command."""
+    return data.StructLayout({"last_bytes": 5, "rows": 16, "quantise": 1, "relu": 1, "q_row": 14})
+
+
 class StoreUnit(wiring.Component):
-    """Runs STOREs: rows are cut into beats first, and a burst is announced when all its beats are there.
+    """Runs STOREs: rows are cut into beats first, requantised if asked, and a burst is announced when all its beats are
+    there.
 
     A write therefore never holds the bus while the accumulators are busy, and a stopped job leaves none half done.
 
@@ -36,6 +49,8 @@ class StoreUnit(wiring.Component):
         Tokens from and to the execute unit.
     c_en, c_row : Out, c_ok, c_data : In
         Accumulator reads, see :class:`~flexserve_hw.npu.accumulator.Accumulator`.
+    q_en, q_row : Out, q_data : In
+        Parameter reads, see :class:`~flexserve_hw.npu.parameters.ParameterMemory`.
     aw : Out(stream(burst)), w : Out(stream), b : In(stream)
         Write requests; beats, which wait for no request to be taken; one ``error`` bit for each burst, in order.
     stop : In(1)
@@ -46,12 +61,14 @@ class StoreUnit(wiring.Component):
         And nothing taken is unfinished.
     fault : Out(1), where : Out
         A burst was refused, or a row begins past the end of the address space.
+    kept : Out(16)
+        Every STORE before the descriptor of this index is in memory, all its bursts answered without an error.
     scrub, scrub_addr : In
         As for :class:`~flexserve_hw.npu.scratchpad.Scratchpad`.
 
     Latency and ordering
     --------------------
-    STOREs and their bursts keep their order. One beat per cycle for N of at least 8.
+    STOREs and their bursts keep their order. One beat of int32 per cycle for N of at least 8; N / 2 values of int8.
     """
 
     def __init__(self, *, params: NpuParams):
@@ -67,6 +84,9 @@ class StoreUnit(wiring.Component):
                 "c_row": Out(range(params.c_rows)),
                 "c_ok": In(1),
                 "c_data": In(32 * params.n),
+                "q_en": Out(1),
+                "q_row": Out(14),
+                "q_data": In(data.ArrayLayout(CHANNEL, lanes(params.n))),
                 "aw": Out(stream.Signature(burst(width))),
                 "w": Out(stream.Signature(data.StructLayout({"data": 128, "strb": 16, "last": 1}))),
                 "b": In(stream.Signature(data.StructLayout({"error": 1}))),
@@ -75,6 +95,7 @@ class StoreUnit(wiring.Component):
                 "idle": Out(1),
                 "fault": Out(1),
                 "where": Out(fault_place(width)),
+                "kept": Out(16),
                 "scrub": In(1),
                 "scrub_addr": In(range(STORE_QUEUE)),
             }
@@ -103,26 +124,25 @@ class StoreUnit(wiring.Component):
     def _read_rows(self, m, walks, beats):
         """Read the rows of accumulators that a STORE names and cut them into beats. Returns whether any is underway."""
         n = self._params.n
-        per_row = n // 4
         command = self.command.payload
         take = Signal()
         active = Signal()
         now = Signal(store_command(self._params))
         rows = Signal(16)
-        left = Signal(15)
+        left = Signal(16)
         row = Signal(range(self._params.c_rows))
         start = Signal(range(self._params.c_rows))
         granted = Signal()
         tile_last = Signal()
-        piece = data.StructLayout({"beats": range(per_row + 1), "last": 1})
         coming = Signal()
-        coming_piece = Signal(piece)
-        held = StreamQueue(shape=data.StructLayout({"piece": piece, "row": 32 * n}), depth=2)
+        coming_piece = Signal(_row_part(n))
+        held = StreamQueue(shape=data.StructLayout({"part": _row_part(n), "row": 32 * n}), depth=2)
         m.submodules.rows = held
         room = Signal(range(3), init=2)
         # Rows read for one STORE may still wait when the next is taken: how its rows end travels in the same order.
-        tails = StreamQueue(shape=data.StructLayout({"values": 3, "rows": 16}), depth=4)
+        tails = StreamQueue(shape=_tail(), depth=4)
         m.submodules.tails = tails
+        per_row = Mux(now.quantise, n // lanes(n), n // 4)
         m.d.comb += [
             take.eq(
                 self.command.valid
@@ -141,13 +161,15 @@ class StoreUnit(wiring.Component):
             walks.i.payload.walk.rows.eq(command.rows),
             walks.i.payload.walk.beats.eq(command.beats),
             walks.i.payload.walk.linear.eq(command.linear),
+            tails.i.valid.eq(take),
+            *(tails.i.payload[name].eq(command[name]) for name, _ in _tail()),
             self.c_en.eq(active & ~self.stop & (room != 0)),
             self.c_row.eq(row),
             granted.eq(self.c_en & self.c_ok),
             tile_last.eq(left <= per_row),
             self.give.eq(granted & tile_last & (rows == 1) & now.signal_prev),
             held.i.valid.eq(coming),
-            held.i.payload.piece.eq(coming_piece),
+            held.i.payload.part.eq(coming_piece),
             held.i.payload.row.eq(self.c_data),
         ]
         m.d.sync += coming.eq(granted)
@@ -156,55 +178,78 @@ class StoreUnit(wiring.Component):
                 active.eq(1),
                 now.eq(command),
                 rows.eq(command.rows),
-                left.eq(command.beats),
+                left.eq(command.pieces),
                 row.eq(command.c_base),
                 start.eq(command.c_base),
             ]
         with m.If(granted):
             m.d.sync += [
-                coming_piece.beats.eq(Mux(tile_last, left, per_row)),
+                coming_piece.pieces.eq(Mux(tile_last, left, per_row)),
                 coming_piece.last.eq(tile_last),
                 left.eq(left - per_row),
                 row.eq(row + now.c_step),
             ]
             with m.If(tile_last):
                 m.d.sync += [
-                    left.eq(now.beats),
+                    left.eq(now.pieces),
                     row.eq(start + 1),
                     start.eq(start + 1),
                     rows.eq(rows - 1),
                     active.eq(rows != 1),
                 ]
-        beat = Signal(range(max(2, per_row)))
-        done = Signal(16)
-        row_end = Signal()
-        head = held.o.payload
-        strobe = Signal(16)
-        m.d.comb += [
-            tails.i.valid.eq(take),
-            tails.i.payload.values.eq(command.last_values),
-            tails.i.payload.rows.eq(command.rows),
-            beats.i.valid.eq(held.o.valid),
-            held.o.ready.eq(beats.i.ready & (beat == head.piece.beats - 1)),
-            row_end.eq(held.o.valid & held.o.ready & head.piece.last),
-            tails.o.ready.eq(row_end & (done == tails.o.payload.rows - 1)),
-            strobe.eq(0xFFFF),
-            beats.i.payload.eq(Cat(head.row.word_select(beat, 128) if per_row > 1 else head.row, strobe)),
-        ]
-        with m.If(head.piece.last & (beat == head.piece.beats - 1)):
-            m.d.comb += strobe.eq(Cat((tails.o.payload.values > byte // 4) for byte in range(16)))
-        with m.If(held.o.valid & beats.i.ready):
-            m.d.sync += beat.eq(Mux(held.o.ready, 0, beat + 1))
-        with m.If(row_end):
-            m.d.sync += done.eq(Mux(tails.o.ready, 0, done + 1))
         m.d.sync += room.eq(room - granted + (held.o.valid & held.o.ready))
-        return active | coming | held.o.valid
+        busy = self._cut_rows(m, held.o, tails.o, beats.i)
+        return active | coming | held.o.valid | busy
+
+    def _cut_rows(self, m, held, tails, beats):
+        """Cut rows into beats, of int32 as they are, of int8 through the requantiser. Returns whether it is busy."""
+        n, per_row = self._params.n, self._params.n // 4
+        m.submodules.requantiser = requantiser = Requantiser(n=n)
+        part, row, tail = held.payload.part, held.payload.row, tails.payload
+        piece = Signal(range(max(2, per_row)))
+        q_at = Signal.like(tail.q_row)
+        fresh = Signal(init=1)
+        plain, taken, last_piece = Signal(), Signal(), Signal()
+        ending, row_number = Signal(5), Signal(16)
+        m.d.comb += [
+            last_piece.eq(piece == part.pieces - 1),
+            # Rows of one kind wait until those of the other are through.
+            plain.eq(held.valid & ~tail.quantise & requantiser.idle),
+            requantiser.i.valid.eq(held.valid & tail.quantise),
+            requantiser.i.payload.sums.eq(row.word_select(piece[0], 32 * lanes(n))),
+            requantiser.i.payload.end.eq(ending),
+            requantiser.i.payload.relu.eq(tail.relu),
+            requantiser.parameters.eq(self.q_data),
+            self.q_en.eq(requantiser.take),
+            self.q_row.eq(Mux(fresh, tail.q_row, q_at)),
+            taken.eq(Mux(tail.quantise, requantiser.take, plain & beats.ready)),
+            held.ready.eq(taken & last_piece),
+            requantiser.o.ready.eq(beats.ready),
+        ]
+        with m.If(taken):
+            m.d.sync += [
+                piece.eq(Mux(last_piece, 0, piece + 1)),
+                q_at.eq(self.q_row + 1),
+                fresh.eq(part.last & last_piece),
+            ]
+        end = Mux(requantiser.o.valid, requantiser.o.payload.end, ending)
+        beat = Mux(requantiser.o.valid, requantiser.o.payload.data, row.word_select(piece, 128) if per_row > 1 else row)
+        strobe = Mux(end == 0, 0xFFFF, Cat(end > byte for byte in range(16)))
+        m.d.comb += [
+            ending.eq(Mux(part.last & last_piece, tail.last_bytes, 0)),
+            tails.ready.eq(taken & part.last & last_piece & (row_number == tail.rows - 1)),
+            beats.valid.eq(requantiser.o.valid | plain),
+            beats.payload.eq(Cat(beat, strobe)),
+        ]
+        with m.If(taken & part.last & last_piece):
+            m.d.sync += row_number.eq(Mux(tails.ready, 0, row_number + 1))
+        return ~requantiser.idle
 
     def _write(self, m, walker, beats, index):
         """Announce bursts whose beats are there, send the beats, collect the answers."""
         width = self._params.bus.addr_width
-        place = fault_place(width)
-        m.submodules.places = places = StreamQueue(shape=place, depth=16)
+        entry = data.StructLayout({"place": fault_place(width), "ends": 1})
+        m.submodules.places = places = StreamQueue(shape=entry, depth=OUTSTANDING + 1)
         m.submodules.lengths = lengths = StreamQueue(shape=6, depth=4)
         ready = Signal(range(STORE_QUEUE + 4))
         outstanding = Signal(range(OUTSTANDING + 1))
@@ -229,8 +274,9 @@ class StoreUnit(wiring.Component):
             lengths.i.valid.eq(issue),
             lengths.i.payload.eq(bursts.payload.beats),
             places.i.valid.eq(issue),
-            places.i.payload.index.eq(index),
-            places.i.payload.addr.eq(bursts.payload.addr),
+            places.i.payload.place.index.eq(index),
+            places.i.payload.place.addr.eq(bursts.payload.addr),
+            places.i.payload.ends.eq(walker.ends),
             places.o.ready.eq(self.b.valid),
             self.b.ready.eq(1),
             self.quiet.eq(outstanding == 0),
@@ -257,7 +303,12 @@ class StoreUnit(wiring.Component):
         refused = self.b.valid & self.b.payload.error
         m.d.comb += [
             self.fault.eq((refused | beyond) & ~self.stop),
-            self.where.eq(places.o.payload),
+            self.where.eq(places.o.payload.place),
         ]
+        lost = Signal()
+        with m.If(self.b.valid):
+            m.d.sync += lost.eq(lost | self.b.payload.error)
+            with m.If(places.o.payload.ends & ~lost & ~self.b.payload.error):
+                m.d.sync += self.kept.eq(places.o.payload.place.index + 1)
         with m.If(~refused):
             m.d.comb += [self.where.index.eq(index), self.where.addr.eq(bursts.payload.addr | (1 << width))]

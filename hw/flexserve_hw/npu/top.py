@@ -15,6 +15,7 @@ from .execute import ExecuteUnit
 from .fetch import FETCHED_AHEAD, FetchUnit
 from .frames import Event, Frames
 from .load import LoadUnit
+from .parameters import ParameterMemory
 from .scratchpad import BANK_WORDS, Scratchpad
 from .store import STORE_QUEUE, StoreUnit
 
@@ -129,13 +130,14 @@ class FlexNpu(wiring.Component):
         m.submodules.frames = self._frames
         a = Scratchpad(width=8 * params.n, depth=params.a_words)
         w = Scratchpad(width=8 * params.n, depth=params.w_words)
-        m.submodules.a_pad, m.submodules.w_pad = fresh(a), fresh(w)
+        q = ParameterMemory(n=params.n, words=params.q_words)
+        m.submodules.a_pad, m.submodules.w_pad, m.submodules.q_pad = fresh(a), fresh(w), fresh(q)
         wiring.connect(m, self._fetch.beats, self._dispatch.beats)
         busy = []
         for name, layout, depth, source, unit in (
             ("load", load_command(params), 4, self._dispatch.load, self._load),
             ("execute", execute_command(params), 4, self._dispatch.execute, self._execute),
-            ("store", store_command(params), 2, self._dispatch.store, self._store),
+            ("store", store_command(params), 4, self._dispatch.store, self._store),
         ):
             queue = StreamQueue(shape=layout, depth=depth)
             m.submodules[f"{name}_queue"] = fresh(queue)
@@ -158,12 +160,18 @@ class FlexNpu(wiring.Component):
             w.r_en.eq(self._execute.w_en),
             w.r_addr.eq(self._execute.w_addr),
             self._execute.w_data.eq(w.r_data),
+            q.w_en.eq(self._load.q_en),
+            q.w_addr.eq(self._load.addr),
+            q.w_data.eq(self._load.word),
+            q.r_en.eq(self._store.q_en),
+            q.r_row.eq(self._store.q_row),
+            self._store.q_data.eq(q.r_data),
             self._execute.c_en.eq(self._store.c_en),
             self._execute.c_row.eq(self._store.c_row),
             self._store.c_ok.eq(self._execute.c_ok),
             self._store.c_data.eq(self._execute.c_data),
         ]
-        for memory in (a, w, self._execute, self._store, self._fetch):
+        for memory in (a, w, q, self._execute, self._store, self._fetch):
             m.d.comb += [memory.scrub.eq(self._scrubbing), memory.scrub_addr.eq(self._scrub_addr)]
 
     def _tokens(self, m):
@@ -260,7 +268,10 @@ class FlexNpu(wiring.Component):
             frames.running.eq(self.phase != Phase.IDLE),
         ]
         halt = frames.abort | self.drain
-        depths = (params.a_words, params.w_words, params.c_rows // 2, STORE_QUEUE, FETCHED_AHEAD)
+        depths = (
+            *(params.a_words, params.w_words, params.c_rows // 4, params.q_words // 4),
+            *(STORE_QUEUE, FETCHED_AHEAD),
+        )
         last = max(min(depth, BANK_WORDS) for depth in depths) + 2
         count = Signal(range(last + 1))
         finished = Signal()
@@ -306,7 +317,6 @@ class FlexNpu(wiring.Component):
                     m.d.sync += [index.eq(store.where.index), where.eq(store.where.addr)]
                 with m.Elif(halt):
                     m.d.comb += [fail.eq(1), report.eq(NpuFault.ABORTED)]
-                    m.d.sync += [index.eq(dispatch.index), where.eq(0)]
                 with m.Elif(dispatch.fault):
                     m.d.comb += [fail.eq(1), report.eq(dispatch.code)]
                     m.d.sync += [index.eq(dispatch.index), where.eq(dispatch.where)]
@@ -325,6 +335,8 @@ class FlexNpu(wiring.Component):
                 m.d.comb += [self.phase.eq(Phase.STOP), self._stop.eq(1)]
                 with m.If(quiet):
                     m.next = "CLEAR"
+                    with m.If(code == NpuFault.ABORTED):  # where the owner may go on
+                        m.d.sync += index.eq(store.kept)
             with m.State("CLEAR"):
                 m.d.comb += [
                     self.phase.eq(Phase.CLEAR),

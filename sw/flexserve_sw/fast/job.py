@@ -99,7 +99,7 @@ class Job:
         env = port.hardware.env
         self.over = env.event()
         self.fault: NpuFaulted | None = None
-        self._started = self._finished = 0
+        self._started = self._finished = self._kept = 0
         self._progress = env.event()
         self._tokens = {link: simpy.Container(env) for links in LINKS.values() for link in links if link is not None}
         self._queues = {kind: simpy.Store(env, capacity=UNIT_QUEUE) for kind in (Load, Matmul, Store)}
@@ -115,8 +115,8 @@ class Job:
         self._processes.append(self._port.hardware.start(self._guard(routine)))
 
     def stop(self, code: NpuFault) -> None:
-        """End the job at once with a fault, unless it has ended."""
-        self._fail(NpuFaulted(code, self._started, 0))
+        """End the job at once with a fault, unless it has ended. Every STORE before the fault's index is in memory."""
+        self._fail(NpuFaulted(code, self._kept, 0))
 
     def _fail(self, fault: NpuFaulted) -> None:
         if not self.over.triggered:
@@ -215,6 +215,8 @@ class Job:
         if late:
             self._execute(index, descriptor)
         yield from self._signal(descriptor, before=False)
+        if isinstance(descriptor, Store):
+            self._kept = index + 1
         self._done()
 
     def _signal(self, descriptor: Descriptor, *, before: bool) -> Routine:

@@ -1,6 +1,7 @@
 """Flex-NPU as software sees it: descriptors, weight packing, the golden executor and programs for whole GEMMs."""
 
 from .descriptors import (
+    CHANNEL_BYTES,
     DESCRIPTOR_BYTES,
     Caps,
     Descriptor,
@@ -10,22 +11,27 @@ from .descriptors import (
     Store,
     decode,
     encode_program,
+    pack_parameters,
     pack_weights,
 )
-from .model import NpuFaulted, NpuStalled, NpuState, check, execute, run_job
-from .program import gemm_program
+from .model import NpuFaulted, NpuStalled, NpuState, check, execute, requantise, run_job
+from .program import Gemm, Requantise, gemm_program, packed_program
+from .resume import remainder
 from .timing import job_cycles
 
 __all__ = [
+    "CHANNEL_BYTES",
     "DESCRIPTOR_BYTES",
     "Caps",
     "Descriptor",
     "Fence",
+    "Gemm",
     "Load",
     "Matmul",
     "NpuFaulted",
     "NpuStalled",
     "NpuState",
+    "Requantise",
     "Store",
     "check",
     "decode",
@@ -33,6 +39,10 @@ __all__ = [
     "execute",
     "gemm_program",
     "job_cycles",
+    "pack_parameters",
     "pack_weights",
+    "packed_program",
+    "remainder",
+    "requantise",
     "run_job",
 ]

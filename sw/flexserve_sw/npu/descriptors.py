@@ -21,6 +21,7 @@ from ..regs import (
 )
 
 __all__ = [
+    "CHANNEL_BYTES",
     "DESCRIPTOR_BYTES",
     "Caps",
     "Descriptor",
@@ -30,21 +31,27 @@ __all__ = [
     "Store",
     "decode",
     "encode_program",
+    "pack_parameters",
     "pack_weights",
+    "unpack_parameters",
 ]
 
 DESCRIPTOR_BYTES = NpuDescriptorLoad.SIZE_BYTES
 """Bytes of a descriptor; job lists are aligned to it."""
 
+CHANNEL_BYTES = 8
+"""Bytes of the requantisation parameters of one output channel."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
-    """Sizes of one NPU: array N, scratchpad depths in words of N bytes, accumulator rows of N int32."""
+    """Sizes of one NPU: array N, scratchpads and parameters in words of N bytes, accumulators in rows of N int32."""
 
     n: int = 16
     a_words: int = 4096
     w_words: int = 4096
     c_rows: int = 2048
+    q_words: int = 1024
 
     def __post_init__(self) -> None:
         if self.n not in (4, 8, 16, 32):
@@ -53,6 +60,13 @@ class Caps:
             value = getattr(self, name)
             if value < 2 * self.n or value & (value - 1):
                 raise ValueError(f"Depth {name} must be a power of two of at least 2 N, not {value!r}")
+        if self.q_words < 8 or self.q_words & (self.q_words - 1):
+            raise ValueError(f"Depth q_words must be a power of two of at least 8, not {self.q_words!r}")
+
+    @property
+    def channels(self) -> int:
+        """Output channels whose requantisation parameters fit at once."""
+        return self.q_words * self.n // CHANNEL_BYTES
 
     @classmethod
     def from_register(cls, word: int) -> Caps:
@@ -62,6 +76,7 @@ class Caps:
             a_words=1 << NpuFrame.CAPS__LOG2_A.get(word),
             w_words=1 << NpuFrame.CAPS__LOG2_W.get(word),
             c_rows=1 << NpuFrame.CAPS__LOG2_C.get(word),
+            q_words=1 << NpuFrame.CAPS__LOG2_Q.get(word),
         )
 
     def to_register(self) -> int:
@@ -71,6 +86,7 @@ class Caps:
             | NpuFrame.CAPS__LOG2_A.put(self.a_words.bit_length() - 1)
             | NpuFrame.CAPS__LOG2_W.put(self.w_words.bit_length() - 1)
             | NpuFrame.CAPS__LOG2_C.put(self.c_rows.bit_length() - 1)
+            | NpuFrame.CAPS__LOG2_Q.put(self.q_words.bit_length() - 1)
         )
 
     def tiles(self, size: int) -> int:
@@ -163,6 +179,7 @@ class Matmul(_Dependent):
     a_base: int
     a_step: int
     w_base: int
+    w_step: int
     c_base: int
     c_step: int
     accumulate: bool = False
@@ -175,7 +192,7 @@ class Matmul(_Dependent):
             d.SIZE_MK__M.put(self.m) | d.SIZE_MK__K.put(self.k),
             d.SIZE_N__N.put(self.n),
             d.A__BASE.put(self.a_base) | d.A__STEP.put(self.a_step),
-            d.W__BASE.put(self.w_base),
+            d.W__BASE.put(self.w_base) | d.W__STEP.put(self.w_step),
             d.C__BASE.put(self.c_base) | d.C__STEP.put(self.c_step),
             0,
             0,
@@ -184,7 +201,10 @@ class Matmul(_Dependent):
 
 @dataclass(frozen=True, kw_only=True)
 class Store(_Dependent):
-    """Accumulators to memory: ``rows`` rows of ``n`` int32 values."""
+    """Accumulators to memory: ``rows`` rows of ``n`` values, int32 or with ``quantise`` int8.
+
+    ``q_base`` is the parameter word at which the first channel's parameters begin, a multiple of four.
+    """
 
     address: int
     stride: int
@@ -192,18 +212,23 @@ class Store(_Dependent):
     n: int
     c_base: int
     c_step: int
+    quantise: bool = False
+    relu: bool = False
+    q_base: int = 0
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
         d = NpuDescriptorStore
         return _words(
-            self._head(NpuOp.STORE),
+            self._head(
+                NpuOp.STORE, NpuDependence.HEAD__QUANTISE.put(self.quantise) | NpuDependence.HEAD__RELU.put(self.relu)
+            ),
             self.address & 0xFFFF_FFFF,
             self.address >> 32,
             d.STRIDE__VALUE.put(self.stride),
             d.SIZE__ROWS.put(self.rows) | d.SIZE__N.put(self.n),
             d.C__BASE.put(self.c_base) | d.C__STEP.put(self.c_step),
-            0,
+            d.Q__BASE.put(self.q_base),
             0,
         )
 
@@ -211,8 +236,14 @@ class Store(_Dependent):
 Descriptor = Fence | Load | Matmul | Store
 
 
+def _space(code: int) -> NpuSpace:
+    if code not in set(NpuSpace):
+        raise ValueError(f"Space of a LOAD must be one of {[s.value for s in NpuSpace]}, not {code!r}")
+    return NpuSpace(code)
+
+
 def decode(encoded: bytes) -> Descriptor:
-    """Descriptor in 32 bytes. ``ValueError`` if the operation is unassigned; sizes are not checked here."""
+    """Descriptor in 32 bytes. ``ValueError`` if operation or space is unassigned; sizes are not checked here."""
     if len(encoded) != DESCRIPTOR_BYTES:
         raise ValueError(f"A descriptor must have {DESCRIPTOR_BYTES} bytes, not {len(encoded)!r}")
     word = struct.unpack("<8I", encoded)
@@ -224,7 +255,7 @@ def decode(encoded: bytes) -> Descriptor:
         load = NpuDescriptorLoad
         return Load(
             **common,
-            space=NpuSpace(NpuDependence.HEAD__SPACE.get(word[0])),
+            space=_space(NpuDependence.HEAD__SPACE.get(word[0])),
             address=_address(word[1], word[2]),
             stride=word[3],
             rows=load.SIZE__ROWS.get(word[4]),
@@ -244,6 +275,7 @@ def decode(encoded: bytes) -> Descriptor:
             a_base=matmul.A__BASE.get(word[3]),
             a_step=matmul.A__STEP.get(word[3]),
             w_base=matmul.W__BASE.get(word[4]),
+            w_step=matmul.W__STEP.get(word[4]),
             c_base=matmul.C__BASE.get(word[5]),
             c_step=matmul.C__STEP.get(word[5]),
         )
@@ -257,6 +289,9 @@ def decode(encoded: bytes) -> Descriptor:
             n=store.SIZE__N.get(word[4]),
             c_base=store.C__BASE.get(word[5]),
             c_step=store.C__STEP.get(word[5]),
+            quantise=bool(NpuDependence.HEAD__QUANTISE.get(word[0])),
+            relu=bool(NpuDependence.HEAD__RELU.get(word[0])),
+            q_base=store.Q__BASE.get(word[6]),
         )
     raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
 
@@ -275,3 +310,36 @@ def pack_weights(weights: npt.NDArray[np.int8], n: int) -> bytes:
     full = np.zeros((k_tiles * n, n_tiles * n), dtype=np.int8)
     full[:k, :columns] = weights
     return full.reshape(k_tiles, n, n_tiles, n).transpose(2, 0, 1, 3).tobytes()
+
+
+_CHANNEL = np.dtype([("bias", "<i4"), ("multiplier", "<u2"), ("shift", "u1"), ("reserved", "u1")])
+
+
+def pack_parameters(
+    bias: npt.NDArray[np.int32], multiplier: npt.NDArray[np.uint16], shift: npt.NDArray[np.uint8], n: int
+) -> bytes:
+    """Requantisation parameters, one of each per output channel, as memory holds them for array size ``n``.
+
+    A sum becomes ``saturate((sum + bias) * multiplier / 2**shift)``, rounded to the nearest with halves upwards;
+    ``shift`` is at most 63. The channels are filled up with zeros to whole tiles.
+    """
+    if not bias.shape == multiplier.shape == shift.shape or bias.ndim != 1:
+        raise ValueError(
+            f"Parameters must be one of each per channel, not {bias.shape!r}, {multiplier.shape!r} and {shift.shape!r}"
+        )
+    if shift.size and shift.max() > 63:
+        raise ValueError(f"Shifts must be 0 to 63, not {int(shift.max())!r}")
+    channels = np.zeros(-(-bias.size // n) * n, _CHANNEL)
+    for name, values in (("bias", bias), ("multiplier", multiplier), ("shift", shift)):
+        channels[name][: bias.size] = values
+    return channels.tobytes()
+
+
+def unpack_parameters(words: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Bias, multiplier and shift of each channel in parameter words (words, N), in int64."""
+    channels = np.frombuffer(words.tobytes(), _CHANNEL)
+    return (
+        channels["bias"].astype(np.int64),
+        channels["multiplier"].astype(np.int64),
+        (channels["shift"] & 63).astype(np.int64),
+    )

@@ -14,9 +14,30 @@ import numpy.typing as npt
 
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault
 from ..regs import NpuFault, NpuSpace
-from .descriptors import DESCRIPTOR_BYTES, Caps, Descriptor, Fence, Load, Matmul, Store, decode
+from .descriptors import (
+    CHANNEL_BYTES,
+    DESCRIPTOR_BYTES,
+    Caps,
+    Descriptor,
+    Fence,
+    Load,
+    Matmul,
+    Store,
+    decode,
+    unpack_parameters,
+)
 
-__all__ = ["NpuFaulted", "NpuStalled", "NpuState", "ReadMemory", "WriteMemory", "check", "execute", "run_job"]
+__all__ = [
+    "NpuFaulted",
+    "NpuStalled",
+    "NpuState",
+    "ReadMemory",
+    "WriteMemory",
+    "check",
+    "execute",
+    "requantise",
+    "run_job",
+]
 
 ReadMemory = Callable[[int, int], bytes]
 """``(address, length) -> bytes``; raises :class:`BusFault` where the bus would. Never asked across a page."""
@@ -48,23 +69,30 @@ class NpuStalled(Exception):
 
 @dataclass
 class NpuState:
-    """What an NPU remembers between jobs: scratchpads (words, N) int8 and accumulators (rows, N) int32."""
+    """What an NPU remembers: scratchpads and parameters (words, N) int8, accumulators (rows, N) int32."""
 
     caps: Caps
     a: npt.NDArray[np.int8] = field(init=False)
     w: npt.NDArray[np.int8] = field(init=False)
     c: npt.NDArray[np.int32] = field(init=False)
+    q: npt.NDArray[np.int8] = field(init=False)
 
     def __post_init__(self) -> None:
         self.a = np.zeros((self.caps.a_words, self.caps.n), dtype=np.int8)
         self.w = np.zeros((self.caps.w_words, self.caps.n), dtype=np.int8)
         self.c = np.zeros((self.caps.c_rows, self.caps.n), dtype=np.int32)
+        self.q = np.zeros((self.caps.q_words, self.caps.n), dtype=np.int8)
 
     def scrub(self) -> None:
         """Zero everything, as the hardware does before the NPU changes hands."""
         self.a[:] = 0
         self.w[:] = 0
         self.c[:] = 0
+        self.q[:] = 0
+
+    def space(self, space: NpuSpace) -> npt.NDArray[np.int8]:
+        """The memory that a LOAD fills."""
+        return {NpuSpace.ACTIVATIONS: self.a, NpuSpace.WEIGHTS: self.w, NpuSpace.PARAMETERS: self.q}[space]
 
 
 @dataclass
@@ -100,6 +128,12 @@ def _flags(descriptor: Descriptor) -> tuple[bool, bool, bool, bool]:
     return descriptor.wait_prev, descriptor.wait_next, descriptor.signal_prev, descriptor.signal_next
 
 
+def tokens_of(descriptor: Descriptor) -> tuple[str | None, ...]:
+    """Tokens of a descriptor's four flags (wait_prev, wait_next, signal_prev, signal_next), None for a flag not set."""
+    pairs = zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True)
+    return tuple(link if flag else None for flag, link in pairs)
+
+
 def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
     """Fault that the hardware finds in a descriptor before it does anything for it, or NONE."""
     if any(flag and link is None for flag, link in zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True)):
@@ -111,20 +145,28 @@ def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
                 return NpuFault.BAD_DESCRIPTOR
             words = caps.tiles(row_bytes)
             last = descriptor.base + (rows - 1) * descriptor.row_step + (words - 1) * descriptor.word_step
-            depth = caps.a_words if descriptor.space is NpuSpace.ACTIVATIONS else caps.w_words
+            depth = {
+                NpuSpace.ACTIVATIONS: caps.a_words,
+                NpuSpace.WEIGHTS: caps.w_words,
+                NpuSpace.PARAMETERS: caps.q_words,
+            }[descriptor.space]
         case Matmul(m=m, k=k, n=n):
             if m == 0 or k == 0 or n == 0:
                 return NpuFault.BAD_DESCRIPTOR
             k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
             if (
                 descriptor.a_base + (k_tiles - 1) * descriptor.a_step + m > caps.a_words
-                or descriptor.w_base + n_tiles * k_tiles * caps.n > caps.w_words
+                or descriptor.w_base + (n_tiles - 1) * descriptor.w_step + k_tiles * caps.n > caps.w_words
             ):
                 return NpuFault.SCRATCHPAD_RANGE
             last, depth = descriptor.c_base + (n_tiles - 1) * descriptor.c_step + m - 1, caps.c_rows
         case Store(rows=rows, n=n):
             if rows == 0 or n == 0 or descriptor.address % BEAT_BYTES or descriptor.stride % BEAT_BYTES:
                 return NpuFault.BAD_DESCRIPTOR
+            if (descriptor.relu and not descriptor.quantise) or (descriptor.quantise and descriptor.q_base % 4):
+                return NpuFault.BAD_DESCRIPTOR
+            if descriptor.quantise and descriptor.q_base + caps.tiles(n) * CHANNEL_BYTES > caps.q_words:
+                return NpuFault.SCRATCHPAD_RANGE
             last = descriptor.c_base + (caps.tiles(n) - 1) * descriptor.c_step + rows - 1
             depth = caps.c_rows
     return NpuFault.NONE if last < depth else NpuFault.SCRATCHPAD_RANGE
@@ -142,7 +184,7 @@ def _pieces(address: int, length: int) -> list[tuple[int, int]]:
 
 def _load(load: Load, state: NpuState, read: ReadMemory) -> None:
     n = state.caps.n
-    memory = state.a if load.space is NpuSpace.ACTIVATIONS else state.w
+    memory = state.space(load.space)
     words = state.caps.tiles(load.row_bytes)
     beats = -(-load.row_bytes // BEAT_BYTES)
     places = load.base + load.word_step * np.arange(words)
@@ -159,9 +201,8 @@ def _matmul(matmul: Matmul, state: NpuState) -> None:
     k_tiles, n_tiles = state.caps.tiles(matmul.k), state.caps.tiles(matmul.n)
     a_places = matmul.a_base + np.arange(k_tiles)[None, :] * matmul.a_step + np.arange(m)[:, None]
     a = state.a[a_places].reshape(m, k_tiles * n)[:, : matmul.k].astype(np.float64)
-    tiles = state.w[matmul.w_base : matmul.w_base + n_tiles * k_tiles * n].reshape(n_tiles, k_tiles * n, n)
     for tile in range(n_tiles):
-        w = tiles[tile, : matmul.k].astype(np.float64)
+        w = state.w[matmul.w_base + tile * matmul.w_step :][: matmul.k].astype(np.float64)
         w[:, matmul.n - tile * n :] = 0
         # Products of int8 summed over at most 65535 terms are exact in float64, and BLAS is quick there.
         product = (a @ w).astype(np.int64)
@@ -171,11 +212,30 @@ def _matmul(matmul: Matmul, state: NpuState) -> None:
         state.c[rows] = product.astype(np.int32)
 
 
+def requantise(
+    sums: npt.NDArray[np.int32],
+    bias: npt.NDArray[np.int64],
+    multiplier: npt.NDArray[np.int64],
+    shift: npt.NDArray[np.int64],
+    *,
+    relu: bool = False,
+) -> npt.NDArray[np.int8]:
+    """int8 of int32 ``sums`` (..., channels): ``saturate((sum + bias) * multiplier / 2**shift)``, halves upwards."""
+    doubled = ((sums.astype(np.int64) + bias) * multiplier * 2) >> shift
+    clipped: npt.NDArray[np.int64] = np.clip((doubled + 1) >> 1, 0 if relu else -128, 127)
+    return clipped.astype(np.int8)
+
+
 def _store(store: Store, state: NpuState, write: WriteMemory) -> None:
     tiles = state.caps.tiles(store.n)
     places = store.c_base + np.arange(tiles) * store.c_step
+    parameters = unpack_parameters(state.q[store.q_base : store.q_base + tiles * CHANNEL_BYTES])
     for row in range(store.rows):
-        content = state.c[places + row].reshape(-1)[: store.n].astype("<i4").tobytes()
+        sums = state.c[places + row].reshape(-1)
+        if store.quantise:
+            content = requantise(sums, *parameters, relu=store.relu)[: store.n].tobytes()
+        else:
+            content = sums[: store.n].astype("<i4").tobytes()
         start = store.address + row * store.stride
         for address, length in _pieces(start, len(content)):
             write(address, content[address - start : address - start + length])

@@ -1,61 +1,203 @@
-"""Estimate of how long a job takes, for the transaction-level machine."""
+"""How long a job takes: the three units of the NPU played burst by burst.
+
+Constants are those of the RTL in the phone's SoC, behind the filter; ``make bench-npu`` holds the estimate beside what
+the RTL takes.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from ..machine import BEAT_BYTES
-from .descriptors import Caps, Descriptor, Fence, Load, Matmul, Store
+from .descriptors import DESCRIPTOR_BYTES, Caps, Descriptor, Fence, Load, Matmul, Store
 
 __all__ = ["job_cycles"]
 
-_DISPATCH = 6
+_START = 4
+"""Cycles from the doorbell's write to the request of the first descriptors."""
+
+_DISPATCH = 8
 """Cycles from descriptor to descriptor in the dispatcher."""
 
-_FILL = 4
-"""Array cycles beyond N from the last row to its sum being in the accumulators."""
+_FETCHED_AHEAD = 32
+"""Descriptors fetched ahead."""
+
+_READ_PATH, _WRITE_PATH = 2, 3
+"""Cycles that a request and its answer spend outside memory."""
+
+_OUTSTANDING = 31
+"""Bursts per direction that may be unanswered."""
+
+_READ_BURST, _WRITE_BURST = 32, 16
+"""Beats of the longest bursts; none crosses a multiple of its own length."""
+
+_STORE_QUEUE = 64
+"""Beats that wait for the bus at most."""
+
+_FILL = 5
+"""Cycles beyond N from the last row of activations to its sums being readable."""
+
+_END = 2
+"""Cycles from the last answer to the interrupt."""
+
+
+def _bursts(address: int, stride: int, rows: int, beats: int, most: int, *, linear: bool) -> Iterator[int]:
+    """Beats of each burst, in order."""
+    if linear:
+        rows, beats = 1, rows * beats
+    for row in range(rows):
+        at, left = (address + row * stride) // BEAT_BYTES, beats
+        while left:
+            size = min(left, most - at % most)
+            yield size
+            at, left = at + size, left - size
+
+
+@dataclass
+class _Unit:
+    """One of the three units: commands taken so far, and until when it is busy."""
+
+    depth: int
+    taken: deque[int] = field(default_factory=deque)
+    free: int = 0
+
+    def room(self) -> int:
+        """When the queue in front of the unit has room for one more command."""
+        return self.taken[0] if len(self.taken) == self.depth else 0
+
+    def take(self, at: int) -> int:
+        """A command is taken at ``at`` at the earliest."""
+        at = max(at, self.free)
+        if len(self.taken) == self.depth:
+            self.taken.popleft()
+        self.taken.append(at)
+        return at
+
+
+class _Timeline:
+    """The units and the tokens between them, in cycles since the doorbell."""
+
+    def __init__(self, caps: Caps, latency: int, count: int) -> None:
+        self.caps = caps
+        self.unfetched = max(0, count - _FETCHED_AHEAD)
+        self.fetching = 0  # beats of descriptors that are on the bus between those of loads
+        self.read_latency, self.write_latency = latency + _READ_PATH, latency + _WRITE_PATH
+        self.handout = _START + self.read_latency
+        self.load, self.execute, self.store = _Unit(4), _Unit(4), _Unit(4)
+        self.tokens: dict[str, deque[int]] = {name: deque() for name in ("le", "el", "es", "se")}
+        self.reads: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
+        self.writes: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
+        self.handed: deque[int] = deque(maxlen=_FETCHED_AHEAD)
+        self.issues: list[int] = []
+        self.dones: list[int] = []
+        self.placed: deque[int] = deque([0] * 5, 5)
+        self.array_free = 0
+        self.sent = self.sent_beats = self.announced = 0
+        self.waiting: deque[tuple[int, int]] = deque()
+        self.end = 0
+
+    def wait(self, flag: bool, link: str, at: int) -> int:
+        """Take a token; a job that lacks it hangs, which nobody asks the duration of."""
+        return max(at, self.tokens[link].popleft() + 1) if flag and self.tokens[link] else at
+
+    def step(self, descriptor: Descriptor) -> None:
+        """Hand out one descriptor and play what its unit does."""
+        if len(self.handed) == _FETCHED_AHEAD:
+            # Requested when there was room, answered behind the loads that were asked for before.
+            asked = self.handed[0]
+            before = bisect_right(self.issues, asked)
+            self.handout = max(self.handout, asked + self.read_latency, self.dones[before - 1] if before else 0)
+        unit = {Load: self.load, Matmul: self.execute, Store: self.store}.get(type(descriptor))
+        self.handout = max(self.handout + _DISPATCH, unit.room() if unit else self.end)
+        self.handed.append(self.handout)
+        if self.unfetched:
+            self.unfetched -= 1
+            self.fetching += DESCRIPTOR_BYTES // BEAT_BYTES
+        match descriptor:
+            case Load():
+                self.run_load(descriptor)
+            case Matmul():
+                self.run_matmul(descriptor)
+            case Store():
+                self.run_store(descriptor)
+            case Fence():
+                pass
+
+    def run_load(self, load: Load) -> None:
+        """Requests up to 31 ahead; beats arrive one per cycle, slower for arrays narrower than the bus."""
+        take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 1, self.placed[0])))
+        beats = -(-load.row_bytes // BEAT_BYTES)
+        linear = load.stride == beats * BEAT_BYTES
+        cost = max(1, BEAT_BYTES // self.caps.n)
+        issue, done = take, self.reads[-1] + self.fetching
+        self.fetching = 0
+        for size in _bursts(load.address, load.stride, load.rows, beats, _READ_BURST, linear=linear):
+            issue = max(issue + 1, self.reads[0] + 1)
+            done = max(issue + self.read_latency, done) + size * cost
+            self.reads.append(done)
+            self.issues.append(issue)
+            self.dones.append(done)
+        self.load.free = issue + 1
+        self.placed.append(done)
+        if load.signal_next:
+            self.tokens["le"].append(done)
+        self.end = max(self.end, done)
+
+    def run_matmul(self, matmul: Matmul) -> None:
+        """Tiles follow each other every max(M, N) cycles; the next MATMUL is taken one tile ahead."""
+        n = self.caps.n
+        take = self.wait(matmul.wait_prev, "le", self.handout + 1)
+        take = self.execute.take(self.wait(matmul.wait_next, "se", take))
+        tiles, each = self.caps.tiles(matmul.k) * self.caps.tiles(matmul.n), max(matmul.m, n)
+        start = max(take + 3, self.array_free)
+        end = start + (tiles - 1) * each + matmul.m
+        self.array_free = start + tiles * each
+        self.execute.free = start + max(0, tiles - 2) * each + n
+        if matmul.signal_prev:
+            self.tokens["el"].append(end)
+        if matmul.signal_next:
+            self.tokens["es"].append(end + n + _FILL)
+        self.end = max(self.end, end + n + _FILL)
+
+    def run_store(self, store: Store) -> None:
+        """Rows are read piece by piece, and a burst is announced when its beats are there."""
+        n = self.caps.n
+        take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 1))
+        if store.quantise:
+            beats, pieces, lag = -(-store.n // BEAT_BYTES), -(-store.n // (n // 2)), 8
+        else:
+            beats, pieces, lag = -(-store.n // 4), -(-store.n // 4), 4
+        linear = store.stride == beats * BEAT_BYTES and (store.n % (16 if store.quantise else 4)) == 0
+        read, answered = take, 0
+        credit = 0
+        for size in _bursts(store.address, store.stride, store.rows, beats, _WRITE_BURST, linear=linear):
+            credit += size * pieces
+            read += credit // beats
+            credit %= beats
+            # Reading stalls while the queue of beats is full.
+            while self.sent_beats + size > _STORE_QUEUE and self.waiting:
+                gone, when = self.waiting.popleft()
+                self.sent_beats -= gone
+                read = max(read, when)
+            issue = max(read + lag, self.announced + 2, self.writes[0] + 1)
+            self.sent = max(issue + 1, self.sent) + size
+            self.announced = issue
+            answered = self.sent + self.write_latency
+            self.writes.append(answered)
+            self.waiting.append((size, self.sent))
+            self.sent_beats += size
+        self.store.free = read + 1
+        if store.signal_prev:
+            self.tokens["se"].append(read)
+        self.end = max(self.end, answered)
 
 
 def job_cycles(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60) -> int:
-    """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic.
-
-    The three units are played as three timelines coupled by tokens: a load takes a cycle per beat (per word where the
-    array is narrower than the bus), a matmul max(M, N) cycles per tile, a store a cycle per beat; memory latency is
-    paid when a unit starts on a free bus and at the end of a store.
-    """
-    load_free = execute_free = store_free = 0
-    dispatch = latency + 2 * _DISPATCH
-    tokens: dict[str, deque[int]] = defaultdict(deque)
-    answered = 0
-
-    def take(flag: bool, link: str, at: int) -> int:
-        return max(at, tokens[link].popleft()) if flag and tokens[link] else at
-
+    """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic."""
+    timeline = _Timeline(caps, latency, len(descriptors))
     for descriptor in descriptors:
-        dispatch += _DISPATCH
-        match descriptor:
-            case Fence():
-                dispatch = max(dispatch, load_free, execute_free, answered)
-            case Load(rows=rows, row_bytes=row_bytes):
-                start = take(descriptor.wait_next, "el", max(dispatch, load_free - latency))
-                beats = rows * -(-row_bytes // BEAT_BYTES)
-                words = rows * caps.tiles(row_bytes)
-                load_free = max(start + latency, load_free) + max(beats, words)
-                if descriptor.signal_next:
-                    tokens["le"].append(load_free)
-            case Matmul(m=m, k=k, n=n):
-                start = take(descriptor.wait_prev, "le", max(dispatch, execute_free))
-                start = take(descriptor.wait_next, "se", start)
-                execute_free = start + caps.tiles(k) * caps.tiles(n) * max(m, caps.n) + 2
-                if descriptor.signal_prev:
-                    tokens["el"].append(execute_free)
-                if descriptor.signal_next:
-                    tokens["es"].append(execute_free + caps.n + _FILL)
-            case Store(rows=rows, n=n):
-                start = take(descriptor.wait_prev, "es", max(dispatch, store_free))
-                store_free = start + rows * -(-4 * n // BEAT_BYTES)
-                answered = store_free + latency
-                if descriptor.signal_prev:
-                    tokens["se"].append(store_free)
-    return max(dispatch, load_free, execute_free + caps.n + _FILL, answered)
+        timeline.step(descriptor)
+    return max(timeline.end, timeline.handout) + _END

@@ -157,12 +157,24 @@ def engine(params):
     return Engine(params)
 
 
+def random_parameters(channels, rng):
+    """Bias, multiplier and shift for sums of a few thousand, with extremes among them."""
+    bias = rng.integers(-(1 << 15), 1 << 15, channels).astype(np.int32)
+    multiplier = rng.integers(0, 1 << 16, channels).astype(np.uint16)
+    shift = rng.integers(16, 28, channels).astype(np.uint8)
+    extreme = rng.random(channels) < 0.2
+    bias[extreme] = rng.choice([-(1 << 31), (1 << 31) - 1, 0, 1], extreme.sum())
+    shift[extreme] = rng.choice([0, 1, 40, 47, 63], extreme.sum())
+    return bias, multiplier, shift
+
+
 class Bench:
     """A FlexNpu with memory, driven through its frames."""
 
     def __init__(self, params, **memory):
         self.params = params
-        self.caps = npu.Caps(n=params.n, a_words=params.a_words, w_words=params.w_words, c_rows=params.c_rows)
+        depths = {name: getattr(params, name) for name in ("a_words", "w_words", "c_rows", "q_words")}
+        self.caps = npu.Caps(n=params.n, **depths)
         self.engine = engine(params)
         self.dut = self.engine.dut
         self.is_secure = False
@@ -186,6 +198,26 @@ class Bench:
             m=m, k=k, n=n, a_addr=a, a_stride=a_stride, w_addr=w, c_addr=c, c_stride=self.c_stride, caps=self.caps
         )
         return job, left.astype(np.int32) @ right.astype(np.int32)
+
+    def place_quantised_gemm(self, m, k, n, *, rng, relu=False, parameters=0x70000):
+        """As :meth:`place_gemm` with int8 results. Returns the job and what C must hold."""
+        job, sums = self.place_gemm(m, k, n, rng=rng)
+        self.c_stride = -(-n // 16) * 16 + 16 * int(rng.integers(2))
+        bias, multiplier, shift = random_parameters(n, rng)
+        self.write(parameters, npu.pack_parameters(bias, multiplier, shift, self.params.n))
+        first = next(d for d in job if isinstance(d, npu.Load))
+        job = npu.gemm_program(
+            m=m, k=k, n=n, a_addr=first.address, a_stride=first.stride, w_addr=0x40000, c_addr=self.c,
+            c_stride=self.c_stride, caps=self.caps, requantise=npu.Requantise(address=parameters, relu=relu),
+        )  # fmt: skip
+        wide = (values.astype(np.int64) for values in (bias, multiplier, shift))
+        return job, npu.requantise(sums, *wide, relu=relu)
+
+    def quantised(self, m, n):
+        """C in int8 as it lies in memory, and what lies around it."""
+        rows = self.ram.bytes[self.c : self.c + m * self.c_stride].reshape(m, -1)
+        around = np.concatenate([rows[:, n:].reshape(-1), self.ram.bytes[self.c + m * self.c_stride :][:64]])
+        return rows[:, :n].copy().view(np.int8), around
 
     def product(self, m, n):
         """C as it lies in memory, and what lies around it."""

@@ -8,13 +8,13 @@ from harness import REG, Bench
 
 from flexserve_hw.params import NpuParams
 from flexserve_sw import npu
-from flexserve_sw.regs import NpuFault, NpuSpace
+from flexserve_sw.regs import NpuFault, NpuOp, NpuSpace
 
 PARAMS = NpuParams(n=8, a_words=128, w_words=128, c_rows=64)
 IN, OUT, LIST = 0x10000, 0x20000, 0x1000
 
 LOAD = npu.Load(space=NpuSpace.WEIGHTS, address=IN, stride=64, rows=4, row_bytes=64, base=0, row_step=8, word_step=1)
-MATMUL = npu.Matmul(m=8, k=8, n=8, a_base=0, a_step=8, w_base=0, c_base=0, c_step=8)
+MATMUL = npu.Matmul(m=8, k=8, n=8, a_base=0, a_step=8, w_base=0, w_step=0, c_base=0, c_step=8)
 STORE = npu.Store(address=OUT, stride=32, rows=8, n=8, c_base=0, c_step=8)
 
 
@@ -39,9 +39,14 @@ ILLEGAL = [
     (dataclasses.replace(LOAD, rows=65535, row_step=65535), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(MATMUL, a_base=121), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(MATMUL, w_base=121), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(MATMUL, n=16, w_step=121), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(MATMUL, n=16, c_step=57), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(MATMUL, k=65535, n=65535), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(STORE, c_base=57), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(STORE, relu=True), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(STORE, quantise=True, q_base=2), NpuFault.BAD_DESCRIPTOR),
+    (dataclasses.replace(STORE, quantise=True, q_base=1020), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(LOAD, space=NpuSpace.PARAMETERS, base=1023), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(LOAD, address=0x1_0000_0000), NpuFault.BUS_ERROR),
 ]
 
@@ -72,8 +77,8 @@ def test_unassigned_operations_empty_lists_and_odd_addresses_are_bad_descriptors
     bench = Bench(PARAMS)
 
     async def testbench(ctx):
-        for op in (0, 5, 15):
-            bench.write(LIST, bytes([op]) + bytes(31))
+        for head in (bytes([0, 0]), bytes([5, 0]), bytes([15, 0]), bytes([NpuOp.LOAD, 3])):
+            bench.write(LIST, head + LOAD.encode()[2:])
             await bench.ring(ctx, LIST, 1)
             assert await bench.finish(ctx) == 2
             assert await bench.fault(ctx) == (NpuFault.BAD_DESCRIPTOR, 0, LIST)

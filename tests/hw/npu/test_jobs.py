@@ -38,6 +38,26 @@ def test_ragged_products_are_exact_under_back_pressure(n, seed):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize(("n", "seed"), [(4, 1), (8, 2), (16, 3), (32, 4)])
+def test_int8_results_are_exact_and_touch_nothing_else(n, seed):
+    rng = np.random.default_rng(seed)
+    # Four tiles of four columns make a beat: half of the weights must hold them.
+    params = dataclasses.replace(SMALL[n], w_words=256) if n == 4 else SMALL[n]
+    bench = Bench(params, latency=int(rng.integers(1, 70)), stall=[0.0, 0.3][seed % 2], seed=seed)
+
+    async def testbench(ctx):
+        for number in range(4 if n <= 8 else 2):
+            m, k, columns = (int(rng.integers(1, 3 * n)) for _ in range(3))
+            relu = bool(number % 2)
+            job, expected = bench.place_quantised_gemm(m, k, columns, rng=rng, relu=relu)
+            assert await bench.job(ctx, job) == 1, f"{seed=} {(m, k, columns)} {await bench.fault(ctx)}"
+            got, around = bench.quantised(m, columns)
+            np.testing.assert_array_equal(got, expected, err_msg=f"{seed=} {(m, k, columns, relu)}")
+            assert (around == 0xA5).all()
+
+    bench.run(testbench)
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 def test_write_data_do_not_wait_for_their_address_to_be_taken(stall):
     bench = Bench(SMALL[8], latency=6, stall=stall, seed=1, data_first=True)
@@ -55,13 +75,15 @@ def test_write_data_do_not_wait_for_their_address_to_be_taken(stall):
 
 
 def random_job(rng, caps):
-    """A job of any legal descriptors, a fence after each: memory 0x10000 to 0x1FFFF in, 0x20000 to 0x2FFFF out."""
+    """A job of any legal descriptors, fenced but for STOREs in a row: memory 0x10000 to 0x1FFFF in, 0x20000 on out."""
     job = []
-    for _ in range(6):
+    for _ in range(8):
         kind = rng.integers(3)
+        if kind == 2 and len(job) > 1 and isinstance(job[-2], npu.Store):
+            job.pop()
         if kind == 0:
-            space = NpuSpace(int(rng.integers(2)))
-            depth = caps.a_words if space is NpuSpace.ACTIVATIONS else caps.w_words
+            space = NpuSpace(int(rng.integers(3)))
+            depth = (caps.a_words, caps.w_words, caps.q_words)[space]
             rows, row_bytes = int(rng.integers(1, 5)), int(rng.integers(1, 100))
             words = caps.tiles(row_bytes)
             row_step, word_step = (int(rng.integers(0, 9)) for _ in range(2))
@@ -84,6 +106,7 @@ def random_job(rng, caps):
             m = int(rng.integers(1, min(2 * caps.n, caps.c_rows // 3) + 1))
             k, n = (int(rng.integers(1, 2 * caps.n + 1)) for _ in range(2))
             k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
+            w_step = int(rng.integers(0, k_tiles * caps.n + 1))
             job.append(
                 npu.Matmul(
                     m=m,
@@ -91,14 +114,15 @@ def random_job(rng, caps):
                     n=n,
                     a_base=int(rng.integers(0, caps.a_words - (k_tiles - 1) * 3 - m + 1)),
                     a_step=3,
-                    w_base=int(rng.integers(0, caps.w_words - k_tiles * n_tiles * caps.n + 1)),
+                    w_base=int(rng.integers(0, caps.w_words - k_tiles * caps.n - (n_tiles - 1) * w_step + 1)),
+                    w_step=w_step,
                     c_base=int(rng.integers(0, caps.c_rows - (n_tiles - 1) * m - m + 1)),
                     c_step=m,
                     accumulate=bool(rng.integers(2)),
                 )
             )
         else:
-            rows, n = int(rng.integers(1, 5)), int(rng.integers(1, 3 * caps.n))
+            rows, n, quantise = int(rng.integers(1, 5)), int(rng.integers(1, 3 * caps.n)), bool(rng.integers(2))
             job.append(
                 npu.Store(
                     address=0x20000 + 16 * int(rng.integers(0, 2000)),
@@ -107,6 +131,9 @@ def random_job(rng, caps):
                     n=n,
                     c_base=int(rng.integers(0, caps.c_rows - 3 * rows)),
                     c_step=rows,
+                    quantise=quantise,
+                    relu=quantise and bool(rng.integers(2)),
+                    q_base=4 * int(rng.integers(0, (caps.q_words - 8 * caps.tiles(n)) // 4 + 1)),
                 )
             )
         job.append(npu.Fence())

@@ -77,6 +77,9 @@ GROUPS = {
 
 _BUS_BYTES = 16
 
+_LIMIT = 10_000_000
+"""Cycles in which all jobs end, or something hangs."""
+
 
 @dataclass(frozen=True)
 class Measurements:
@@ -95,7 +98,7 @@ def measure(*, sweep: bool = True, progress: Progress | None = None) -> Measurem
         if progress:
             progress(f"Running {len(jobs)} jobs " + ("past the filter" if bypass else "through the filter"))
         argument = {"secure": not bypass, "bypass": bypass, "pages": 512, "jobs": jobs}
-        result = simulate(simulator, JOB, argument, dram=DRAM)
+        result = simulate(simulator, JOB, argument, dram=DRAM, cycle_limit=_LIMIT)
         runs.append({tuple(job): found for job, found in zip(map(tuple, jobs), result["results"], strict=True)})
     return Measurements(*runs)
 

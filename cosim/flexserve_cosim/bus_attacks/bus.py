@@ -12,8 +12,8 @@ from typing import Any, cast
 from cocotb.handle import HierarchyObject
 
 from flexserve_sw.machine import World
+from flexserve_sw.tasks import Kernel, Latch, SimTask
 
-from ..kernel import Kernel, Latch, RtlTask
 from .memory import Memory
 from .traffic import BUS, Burst
 from .wires import Channel, find
@@ -108,7 +108,7 @@ class FilterBus:
 
     # Time ------------------------------------------------------------------------------------------------------
 
-    def spawn(self, script: Coroutine[Any, Any, Any], name: str) -> RtlTask[Any]:
+    def spawn(self, script: Coroutine[Any, Any, Any], name: str) -> SimTask[Any]:
         """Start a script beside the caller."""
         return self.kernel.spawn(script, name=name)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Response, World
 from .kernel import Hardware, Line, Steps
 from .memory import Dram
@@ -58,26 +60,44 @@ class Answer:
         return self.data
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Burst:
-    """A burst in flight on the allowed or the denied path: ``finish`` moves its data at cycle ``done``."""
+    """A burst in flight on the allowed or the denied path: its data moves at cycle ``done``, if ``moves``."""
 
     done: int
     allowed: bool
-    finish: Callable[[], None]
+    moves: bool
+    at: int
+    size: int
 
 
 class Filter:
-    """Region side, page side and the path between masters and memory."""
+    """Region side, page side and the path between masters and memory.
+
+    ``touching`` is called with a page before a transfer's data in it moves, ``changing`` before anything changes that
+    says who may access what: so whoever has accesses under way that it has not carried out yet can do so before.
+    """
 
     def __init__(self, hardware: Hardware, *, tzc: Line, normal: Line, secure: Line, dram: Dram, capacity: int) -> None:
         self._hardware, self._dram = hardware, dram
         self._last_answer = 0
-        self.regions = Regions(hardware, tzc, drained=self.drained, ready=lambda: self.pages.ready, address_width=32)
+        self.changing: Callable[[], None] = _nothing
+        self.touching: Callable[[int], None] = _untouched
+        self.regions = Regions(
+            hardware,
+            tzc,
+            drained=self.drained,
+            ready=lambda: self.pages.ready,
+            changing=self._change,
+            address_width=32,
+        )
         self.pages = PageSide(
-            hardware, normal, secure, dram=dram, capacity=capacity, drained=self.drained,
+            hardware, normal, secure, dram=dram, capacity=capacity, drained=self.drained, changing=self._change,
             on_ready=self.regions.move_gate,
         )  # fmt: skip
+
+    def _change(self) -> None:
+        self.changing()
 
     def drained(self) -> int:
         """Cycle in which the last access accepted so far is answered."""
@@ -94,6 +114,10 @@ class Filter:
         self.regions.record(access)
         self.pages.denied()
         return False
+
+    def lets(self, master: Master, world: World, page: int, *, write: bool) -> bool:
+        """Whether a burst in a page would be allowed now; nothing is recorded."""
+        return self._lets(Access(page * PAGE_BYTES, write, world, master.nsaid, master.index))
 
     def _lets(self, access: Access) -> bool:
         """Whether region rules and page state both let an access through."""
@@ -121,69 +145,66 @@ class Filter:
         length = len(payload) if payload is not None else length
         if address % BEAT_BYTES or length % BEAT_BYTES or length <= 0:
             raise ValueError(f"A transfer must be whole beats of {BEAT_BYTES} bytes, not {length!r} at {address!r}")
-        env, hardware = self._hardware.env, self._hardware
+        hardware, dram = self._hardware, self._dram
         data = bytearray(0 if write else length)
         worst = Response.OKAY
         flight: deque[_Burst] = deque()
+        access = Access(address, write, world, master.nsaid, master.index)
         at = 0
-
-        def land() -> Steps[None]:
-            burst = flight.popleft()
-            yield env.timeout(max(0, burst.done - hardware.now))
-            if hardware.running:
-                burst.finish()
-
-        while at < length and hardware.running:
-            if not self.regions.gate.is_set():
-                yield self.regions.gate.event
+        while at < length or flight:
+            if not hardware.running:
+                return Answer(address, Response.SLVERR, bytes(data))
+            if at == length or len(flight) == OUTSTANDING:
+                yield max(0, flight[0].done - hardware.now)
+                if hardware.running:
+                    self._move(address, flight.popleft(), data, payload)
                 continue
-            if len(flight) == OUTSTANDING:
-                yield from land()
+            if not self.regions.open:
+                yield self.regions.opened
                 continue
             place, size = address + at, min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
-            if flight and flight[-1].allowed is not self._lets(Access(place, write, world, master.nsaid, master.index)):
+            access.address = place
+            allowed = self._lets(access)
+            if flight and flight[-1].allowed is not allowed:
                 # Answers of one ID keep their order, so a burst waits for those on the other path.
-                yield from land()
+                yield max(0, flight[0].done - hardware.now)
+                if hardware.running:
+                    self._move(address, flight.popleft(), data, payload)
                 continue
             last = flight[-1].done if flight else 0
-            done, response = max(hardware.now + DENIAL_LATENCY, last) + size // BEAT_BYTES, Response.OKAY
-            finish: Callable[[], None] = _nothing
-            allowed = self.judge(master, world, place, write=write)
-            if not allowed:
-                response = self._denial()
-            elif not self._dram.holds(place, size):
-                response = Response.DECERR
+            moves = allowed and dram.holds(place, size)
+            if moves:
+                channel = dram.writes if write else dram.reads
+                done = max(channel.take(hardware.now + FILTER_LATENCY, size), last)
             else:
-                channel = self._dram.writes if write else self._dram.reads
-                done = channel.take(hardware.now + FILTER_LATENCY, size).done
-                if payload is not None:
-                    finish = self._writer(place, payload[at : at + size])
-                else:
-                    finish = self._reader(place, data, at, size)
-            worst = max(worst, response)
-            done = max(done, last)
+                response = Response.DECERR if allowed else self._denial()
+                worst = max(worst, response)
+                done = max(hardware.now + DENIAL_LATENCY, last) + size // BEAT_BYTES
+                if not allowed:
+                    self.judge(master, world, place, write=write)
             self.occupy(done)
-            flight.append(_Burst(done, allowed, finish))
+            flight.append(_Burst(done, allowed, moves, at, size))
             at += size
-            yield env.timeout(1)
-        while flight:
-            yield from land()
-        if not hardware.running:
-            worst = Response.SLVERR
+            if at < length:
+                yield 1
         return Answer(address, worst, bytes(data))
 
-    def _reader(self, place: int, data: bytearray, at: int, size: int) -> Callable[[], None]:
-        def finish() -> None:
-            data[at : at + size] = self._dram.view(place, size).tobytes()
-
-        return finish
-
-    def _writer(self, place: int, piece: bytes) -> Callable[[], None]:
-        def finish() -> None:
-            self._dram.view(place, len(piece))[:] = memoryview(piece)
-
-        return finish
+    def _move(self, address: int, burst: _Burst, data: bytearray, payload: bytes | None) -> None:
+        """Move the data of a burst that ends now."""
+        if not burst.moves:
+            return
+        place, at, size = address + burst.at, burst.at, burst.size
+        self.touching(place // PAGE_BYTES)
+        view = self._dram.view(place, size)
+        if payload is None:
+            data[at : at + size] = view.data
+        else:
+            view[:] = np.frombuffer(payload, np.uint8, size, at)
 
 
 def _nothing() -> None:
-    """A denied burst moves nothing."""
+    """Nobody has anything under way."""
+
+
+def _untouched(page: int) -> None:
+    """Nobody has anything under way in a page."""

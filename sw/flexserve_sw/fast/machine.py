@@ -1,4 +1,4 @@
-"""The phone as a transaction-level model: the machine protocol over simpy."""
+"""The phone as a transaction-level model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 from ..machine import WINDOW_GRANULE, BusFault, Initiator, Interrupt, Memory, Response, World, normal_world
 from ..npu import Caps, NpuState
 from ..regs import FLEX_NORMAL, FLEX_SECURE, GATE_NORMAL, GATE_SECURE, NPU_NORMAL, NPU_SECURE, STORAGE, TZC, Block
+from ..tasks import Latch, SimTask
 from .filter import Filter, Master
 from .gate import NpuGate
-from .kernel import Hardware, Kernel, Latch, Line, Run, SimTask
+from .job import Memories
+from .kernel import Hardware, Kernel, Line
 from .memory import Dram, DramTiming, FlashTiming
 from .npu import Npu
 from .registers import FULL, Frame
@@ -43,9 +45,9 @@ class _Soc:
 
     def __init__(
         self, kernel: Kernel, lines: dict[Interrupt, Line], *, dram: Dram, flash: Memory, flash_timing: FlashTiming,
-        pages: int, npu: NpuState,
+        pages: int, npu: Memories,
     ) -> None:  # fmt: skip
-        self.hardware = Hardware(kernel.env)
+        self.hardware = Hardware(kernel)
         self.filter = Filter(
             self.hardware,
             tzc=lines[Interrupt.TZC],
@@ -60,7 +62,7 @@ class _Soc:
             lines[Interrupt.NPU_SECURE],
             filter_=self.filter,
             dram=dram,
-            state=npu,
+            memories=npu,
         )
         self.gate = NpuGate(self.hardware, lines[Interrupt.GATE_NORMAL], lines[Interrupt.GATE_SECURE], npu=self.npu)
         self.storage = StorageDma(
@@ -91,7 +93,7 @@ class _Soc:
     def stop(self) -> None:
         """Reset is asserted: every process ends, every access in flight is lost."""
         self.hardware.stop()
-        self.filter.regions.gate.set()
+        self.filter.regions.opened.fire()
 
 
 class FastMachine:
@@ -128,11 +130,11 @@ class FastMachine:
         if dram_bytes % 4096 or dram_bytes < pages * 4096:
             raise ValueError(f"Memory must be whole pages and hold the table's window, not {dram_bytes!r} bytes")
         self.kernel = Kernel()
-        self._lines = {line: Line(self.kernel.env) for line in Interrupt}
+        self._lines = {line: Line(self.kernel) for line in Interrupt}
         self._dram = Dram(size=dram_bytes, timing=dram or DramTiming(), seed=seed)
         self._flash = Memory(0, np.zeros(flash_bytes, dtype=np.uint8))
         self._flash_timing = flash or FlashTiming()
-        self._pages, self._npu = pages, _unknown(NpuState(caps or Caps()), seed)
+        self._pages, self._npu = pages, Memories(_unknown(NpuState(caps or Caps()), seed))
         self.soc = self._power_on()
 
     def _power_on(self) -> _Soc:
@@ -207,13 +209,13 @@ class FastMachine:
         if length == 0:
             return b""
         steps = self.soc.filter.transfer(_MASTERS[by], _world(by, world), address, length=length)
-        return (await Run(steps)).check()
+        return (await self.kernel.follow(steps)).check()
 
     async def store(self, address: int, payload: bytes, *, by: Initiator, world: World | None = None) -> None:
         """Write through the filter. Raises :class:`BusFault`."""
         if payload:
             steps = self.soc.filter.transfer(_MASTERS[by], _world(by, world), address, payload=payload)
-            (await Run(steps)).check()
+            (await self.kernel.follow(steps)).check()
 
     async def delay(self, cycles: int) -> None:
         """Let simulated time pass."""
@@ -233,7 +235,7 @@ class FastMachine:
 
     def event(self) -> Latch:
         """Make a fresh, unset event."""
-        return Latch(self.kernel.env)
+        return Latch(self.kernel)
 
 
 def _world(by: Initiator, world: World | None) -> World:

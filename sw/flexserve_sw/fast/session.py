@@ -66,6 +66,6 @@ def simulate(
         return await function(machine, argument, emit)
 
     begin = time.perf_counter()
-    result = machine.kernel.run(machine.spawn(run(), name=job), limit=cycles)
+    result = machine.kernel.complete(machine.spawn(run(), name=job), limit=cycles)
     seconds = time.perf_counter() - begin
     return {**result, "simulation": {"machine": "fast", "cycles": machine.now, "seconds": seconds}}

@@ -13,15 +13,16 @@ from .descriptors import (
     pack_parameters,
     pack_weights,
 )
-from .model import NpuFaulted, NpuStalled, NpuState, check, execute, requantise, run_job
+from .model import NpuFaulted, NpuStalled, NpuState, check, execute, perform, requantise, run_job, stalls
 from .program import Requantise, gemm_program
-from .timing import job_cycles
+from .timing import JobTimes, job_cycles, job_times
 
 __all__ = [
     "DESCRIPTOR_BYTES",
     "Caps",
     "Descriptor",
     "Fence",
+    "JobTimes",
     "Load",
     "Matmul",
     "NpuFaulted",
@@ -35,8 +36,11 @@ __all__ = [
     "execute",
     "gemm_program",
     "job_cycles",
+    "job_times",
     "pack_parameters",
     "pack_weights",
+    "perform",
     "requantise",
     "run_job",
+    "stalls",
 ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ..machine import BEAT_BYTES
 from .descriptors import Caps, Descriptor, Fence, Load, Matmul, Store
 
-__all__ = ["job_cycles"]
+__all__ = ["JobTimes", "job_cycles", "job_times"]
 
 _START = 4
 """Cycles from the doorbell's write to the request of the first descriptors."""
@@ -54,6 +54,19 @@ def _bursts(address: int, stride: int, rows: int, beats: int, most: int, *, line
             size = min(left, most - at % most)
             yield size
             at, left = at + size, left - size
+
+
+@dataclass(frozen=True)
+class JobTimes:
+    """When things happen in a job, in cycles since the doorbell.
+
+    ``handed`` is when the dispatcher hands each descriptor out, ``done`` when its effect is there, ``cycles`` when the
+    interrupt rises.
+    """
+
+    handed: tuple[int, ...]
+    done: tuple[int, ...]
+    cycles: int
 
 
 @dataclass
@@ -101,8 +114,8 @@ class _Timeline:
         """Take a token; a job that lacks it hangs, which nobody asks the duration of."""
         return max(at, self.tokens[link].popleft() + 1) if flag and self.tokens[link] else at
 
-    def step(self, descriptor: Descriptor) -> None:
-        """Hand out one descriptor and play what its unit does."""
+    def step(self, descriptor: Descriptor) -> int:
+        """Hand out one descriptor, play what its unit does, and return when it is done."""
         if len(self.handed) == _FETCHED_AHEAD:
             # Requested when there was room, answered behind the loads that were asked for before.
             asked = self.handed[0]
@@ -113,15 +126,17 @@ class _Timeline:
         self.handed.append(self.handout)
         match descriptor:
             case Load():
-                self.run_load(descriptor)
+                done = self.run_load(descriptor)
             case Matmul():
-                self.run_matmul(descriptor)
+                done = self.run_matmul(descriptor)
             case Store():
-                self.run_store(descriptor)
+                done = self.run_store(descriptor)
             case Fence():
-                pass
+                done = self.handout
+        self.end = max(self.end, done)
+        return done
 
-    def run_load(self, load: Load) -> None:
+    def run_load(self, load: Load) -> int:
         """Requests up to 31 ahead; beats arrive one per cycle, slower for arrays narrower than the bus."""
         take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 1, self.placed[0])))
         beats = -(-load.row_bytes // BEAT_BYTES)
@@ -138,9 +153,9 @@ class _Timeline:
         self.placed.append(done)
         if load.signal_next:
             self.tokens["le"].append(done)
-        self.end = max(self.end, done)
+        return done
 
-    def run_matmul(self, matmul: Matmul) -> None:
+    def run_matmul(self, matmul: Matmul) -> int:
         """Tiles follow each other every max(M, N) cycles; the next MATMUL is taken one tile ahead."""
         n = self.caps.n
         take = self.wait(matmul.wait_prev, "le", self.handout + 1)
@@ -154,9 +169,9 @@ class _Timeline:
             self.tokens["el"].append(end)
         if matmul.signal_next:
             self.tokens["es"].append(end + n + _FILL)
-        self.end = max(self.end, end + n + _FILL)
+        return end + n + _FILL
 
-    def run_store(self, store: Store) -> None:
+    def run_store(self, store: Store) -> int:
         """Rows are read piece by piece, and a burst is announced when its beats are there."""
         n = self.caps.n
         take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 1))
@@ -186,12 +201,19 @@ class _Timeline:
         self.store.free = read + 1
         if store.signal_prev:
             self.tokens["se"].append(read)
-        self.end = max(self.end, answered)
+        return answered
+
+
+def job_times(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60) -> JobTimes:
+    """When a job's descriptors are done with memory ``latency`` cycles and no other traffic."""
+    timeline = _Timeline(caps, latency)
+    handed, done = [], []
+    for descriptor in descriptors:
+        done.append(timeline.step(descriptor))
+        handed.append(timeline.handout)
+    return JobTimes(tuple(handed), tuple(done), max(timeline.end, timeline.handout) + _END)
 
 
 def job_cycles(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60) -> int:
     """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic."""
-    timeline = _Timeline(caps, latency)
-    for descriptor in descriptors:
-        timeline.step(descriptor)
-    return max(timeline.end, timeline.handout) + _END
+    return job_times(descriptors, caps, latency=latency).cycles

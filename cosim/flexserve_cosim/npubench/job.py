@@ -55,7 +55,7 @@ class Workplace:
 
     @classmethod
     async def open(cls, machine: Machine, *, secure: bool, pages: int) -> Workplace:
-        """Boot the filter with a window of ``pages`` pages, and lend it and the NPU if the work is the secure world's."""
+        """Boot the filter with a window of ``pages`` pages; lend it and the NPU if the work is the secure world's."""
         region = TZC.REGION[0]
         attributes = Tzc400Region.ATTRIBUTES__S_RD_EN.put(1) | Tzc400Region.ATTRIBUTES__S_WR_EN.put(1)
         first = machine.dram.base // PAGE_BYTES

@@ -28,9 +28,18 @@ from .descriptors import (
 )
 
 __all__ = [
-    "NpuFaulted", "NpuStalled", "NpuState", "ReadMemory", "WriteMemory", "check", "execute", "perform", "requantise",
-    "run_job", "stalls",
-]  # fmt: skip
+    "NpuFaulted",
+    "NpuStalled",
+    "NpuState",
+    "ReadMemory",
+    "WriteMemory",
+    "check",
+    "execute",
+    "perform",
+    "requantise",
+    "run_job",
+    "stalls",
+]
 
 ReadMemory = Callable[[int, int], bytes]
 """``(address, length) -> bytes``; raises :class:`BusFault` where the bus would. Never asked across a page."""

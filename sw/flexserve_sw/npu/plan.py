@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Sizes in rows and tiles. ``unit`` tiles of k make whole beats of an activation row, ``columns`` of n of a result."""
+    """Sizes in rows and tiles. ``unit`` tiles of k make whole beats of activations, ``columns`` of n of a result."""
 
     m: int
     k_tiles: int
@@ -189,7 +189,7 @@ def _columns_first(problem: _Problem, *, share: int, start: int) -> list[Step]:
 
 
 def _rows_first(problem: _Problem) -> Iterator[list[Step]]:
-    """Weights stay in the scratchpad and activations stream: little is loaded before the start and stored at the end."""
+    """Weights stay in the scratchpad, activations stream: little is loaded before the start and stored at the end."""
     caps, k_tiles, n_tiles, columns = problem.caps, problem.k_tiles, problem.n_tiles, problem.columns
     size, m = caps.n, problem.m
     c_half = caps.c_rows // 2
@@ -222,13 +222,12 @@ def _resident(problem: _Problem, rows: list[tuple[int, int]], widths: list[int])
             for k0, kc in _arriving(problem, first=block == 0) if fine else [(0, k_tiles)]:
                 piece = _piece(problem) if fine else k_tiles
                 a_tiles = 0 if n0 or k0 % piece else min(piece, k_tiles - k0)
-                plan.append(
-                    Step(
-                        m0=m0, mc=mc, k0=k0, kc=kc, n0=n0, nc=count, a_tiles=a_tiles, load_w=chunk == 0,
-                        waits=chunk >= 2, frees=False, first=k0 == 0, last=k0 + kc == k_tiles, block=block,
-                        a_base=chunk % 2 * (caps.a_words // 2) + k0 * mc, w_base=(n0 * k_tiles + k0) * caps.n,
-                    )  # fmt: skip
-                )
+                step = Step(
+                    m0=m0, mc=mc, k0=k0, kc=kc, n0=n0, nc=count, a_tiles=a_tiles, load_w=chunk == 0,
+                    waits=chunk >= 2, frees=False, first=k0 == 0, last=k0 + kc == k_tiles, block=block,
+                    a_base=chunk % 2 * (caps.a_words // 2) + k0 * mc, w_base=(n0 * k_tiles + k0) * caps.n,
+                )  # fmt: skip
+                plan.append(step)
             block += 1
         if chunk + 2 < len(rows):
             plan[-1] = replace(plan[-1], frees=True)

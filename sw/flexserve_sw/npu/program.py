@@ -98,9 +98,12 @@ def _plan(m: int, k: int, n: int, caps: Caps, int8: bool) -> tuple[Step, ...]:
     a_stride, c_stride = (-(-row // BEAT_BYTES) * BEAT_BYTES for row in (k, n * value_bytes))
     operands = _Operands(0, a_stride, 0, 0, c_stride, Requantise(address=0) if int8 else None)
     candidates = list(plans(m, k, n, caps, value_bytes=value_bytes))
-    if len(candidates) == 1:
-        return tuple(candidates[0])
-    return tuple(min(candidates, key=lambda plan: job_cycles(_program(plan, k, n, operands, caps), caps)))
+
+    def cost(plan: list[Step]) -> int:
+        return job_cycles(_program(plan, k, n, operands, caps), caps)
+
+    best = candidates[0] if len(candidates) == 1 else min(candidates, key=cost)
+    return tuple(best)
 
 
 def _program(plan: Sequence[Step], k: int, n: int, operands: _Operands, caps: Caps) -> list[Descriptor]:

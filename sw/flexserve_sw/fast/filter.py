@@ -11,7 +11,7 @@ import numpy as np
 
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Response, World
 from .kernel import Hardware, Line, Steps
-from .memory import Dram
+from .memory import Channel, Dram
 from .pages import PageSide
 from .regions import Access, Regions
 
@@ -34,18 +34,11 @@ class Master(Enum):
     STORAGE = (3, 2)
     HOSTILE = (4, 3)
 
-    @property
-    def index(self) -> int:
-        """Top three bits of the ID."""
-        return self.value[0]
-
-    @property
-    def nsaid(self) -> int:
-        """Non-secure access identity."""
-        return self.value[1]
+    def __init__(self, index: int, nsaid: int) -> None:
+        self.index, self.nsaid = index, nsaid
 
 
-@dataclass(frozen=True)
+@dataclass
 class Answer:
     """What the transfer at ``address`` came back with."""
 
@@ -76,11 +69,13 @@ class Filter:
 
     ``touching`` is called with a page before a transfer's data in it moves, ``changing`` before anything changes that
     says who may access what: so whoever has accesses under way that it has not carried out yet can do so before.
+    ``epoch`` counts such changes.
     """
 
     def __init__(self, hardware: Hardware, *, tzc: Line, normal: Line, secure: Line, dram: Dram, capacity: int) -> None:
         self._hardware, self._dram = hardware, dram
         self._last_answer = 0
+        self.epoch = 0
         self.changing: Callable[[], None] = _nothing
         self.touching: Callable[[int], None] = _untouched
         self.regions = Regions(
@@ -98,6 +93,7 @@ class Filter:
 
     def _change(self) -> None:
         self.changing()
+        self.epoch += 1
 
     def drained(self) -> int:
         """Cycle in which the last access accepted so far is answered."""
@@ -120,7 +116,7 @@ class Filter:
         return self._lets(Access(page * PAGE_BYTES, write, world, master.nsaid, master.index))
 
     def _lets(self, access: Access) -> bool:
-        """Whether region rules and page state both let an access through."""
+        """Whether region rules and page state both let an access through; both are asked, for both may have to tell."""
         by_region = self.regions.allows(access)
         return self.pages.allows(access.address, access.world) and by_region
 
@@ -133,6 +129,37 @@ class Filter:
     def occupy(self, cycle: int) -> None:
         """Note that an accepted access is answered at ``cycle`` at the latest."""
         self._last_answer = max(self._last_answer, cycle)
+
+    def load_now(self, master: Master, world: World, address: int, length: int) -> bytes | None:
+        """Read at once, the clock put forward, if it is one allowed burst and nothing else happens; else None."""
+        if not self._at_once(master, world, address, length, self._dram.reads, write=False):
+            return None
+        return self._dram.view(address, length).tobytes()
+
+    def store_now(self, master: Master, world: World, address: int, payload: bytes) -> bool:
+        """Write, like :meth:`load_now`; whether it was done."""
+        if not self._at_once(master, world, address, len(payload), self._dram.writes, write=True):
+            return False
+        self._dram.view(address, len(payload))[:] = np.frombuffer(payload, np.uint8)
+        return True
+
+    def _at_once(
+        self, master: Master, world: World, address: int, length: int, channel: Channel, *, write: bool
+    ) -> bool:
+        """Let the time of an allowed burst pass, if it is one and nothing else happens meanwhile."""
+        offset, kernel = address % PAGE_BYTES, self._hardware.kernel
+        if offset + length > PAGE_BYTES or (offset | length) % BEAT_BYTES or not self.regions.open:
+            return False
+        if not self._dram.holds(address, length) or not self._lets(
+            Access(address, write, world, master.nsaid, master.index)
+        ):
+            return False
+        start = kernel.now + FILTER_LATENCY
+        if not kernel.skip(channel.clear(start, length) + channel.latency - kernel.now):
+            return False
+        self.occupy(channel.take(start, length))
+        self.touching(address // PAGE_BYTES)
+        return True
 
     def transfer(
         self, master: Master, world: World, address: int, *, length: int = 0, payload: bytes | None = None

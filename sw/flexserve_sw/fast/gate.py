@@ -48,9 +48,9 @@ class NpuGate:
         hardware.start(self._engine())
 
     @property
-    def managers(self) -> int:
+    def managers(self) -> Value:
         """Mask of the NSAIDs that may use the normal-world frame."""
-        return self._managers.value
+        return self._managers
 
     def _locked(self) -> bool:
         return bool(GateSecure.CONTROL__LOCK.get(self._control.value))

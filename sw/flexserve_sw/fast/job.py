@@ -89,7 +89,7 @@ class Memories:
         return program
 
 
-@dataclass
+@dataclass(eq=False)
 class Port:
     """The NPU's way to memory: world of its accesses, filter, contents."""
 
@@ -118,6 +118,12 @@ class Port:
 
     def reaches_all(self, program: Program) -> bool:
         """Whether nothing that a job does would be refused now."""
+        circumstances = self, self.filter.epoch
+        if program.circumstances != circumstances:
+            program.circumstances, program.reaches = circumstances, self._reaches_all(program)
+        return program.reaches
+
+    def _reaches_all(self, program: Program) -> bool:
         return all(
             self.dram.holds(page * PAGE_BYTES, PAGE_BYTES)
             and self.filter.lets(Master.NPU, self.world, page, write=write)

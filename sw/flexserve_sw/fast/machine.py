@@ -17,7 +17,7 @@ from .job import Memories
 from .kernel import Hardware, Kernel, Line
 from .memory import Dram, DramTiming, FlashTiming
 from .npu import Npu
-from .registers import FULL, Frame
+from .registers import FULL, Frame, Value
 from .storage import StorageDma
 
 __all__ = ["FastMachine"]
@@ -36,6 +36,7 @@ _MASTERS = {
 }
 
 _SECURE_FRAMES = frozenset(block.base for block in (TZC, FLEX_SECURE, NPU_SECURE, GATE_SECURE))
+_EVERYBODY = Value(reset=FULL)
 _FRAME_BYTES = 0x1000
 _FRAME_STEP = 0x1_0000
 
@@ -78,17 +79,22 @@ class _Soc:
             GATE_SECURE: self.gate.secure_frame,
             STORAGE: self.storage.frame,
         }
-        self._frames = {block.base: frame for block, frame in frames.items()}
+        managers = {FLEX_NORMAL: self.filter.pages.managers, GATE_NORMAL: self.gate.managers}
+        self._frames = {
+            block.base: (frame, block.base in _SECURE_FRAMES, managers.get(block, _EVERYBODY))
+            for block, frame in frames.items()
+        }
 
     def frame(self, address: int, master: Master, world: World) -> Frame | None:
         """The register frame at ``address``, or None if there is none or it is not for this master and world."""
-        base = address - address % _FRAME_STEP
-        if address - base >= _FRAME_BYTES or base not in self._frames:
+        offset = address % _FRAME_STEP
+        found = self._frames.get(address - offset)
+        if found is None or offset >= _FRAME_BYTES:
             return None
-        if (world is World.SECURE) != (base in _SECURE_FRAMES):
+        frame, secure, managers = found
+        if secure is not (world is World.SECURE) or not managers.value >> master.nsaid & 1:
             return None
-        managers = {FLEX_NORMAL.base: self.filter.pages.managers, GATE_NORMAL.base: self.gate.managers}
-        return self._frames[base] if managers.get(base, FULL) >> master.nsaid & 1 else None
+        return frame
 
     def stop(self) -> None:
         """Reset is asserted: every process ends, every access in flight is lost."""
@@ -178,10 +184,13 @@ class FastMachine:
 
     async def read_register(self, address: int, *, by: Initiator, world: World | None = None) -> int:
         """Read a 32-bit register. Raises :class:`BusFault`."""
-        await self.kernel.delay(REQUEST_CYCLES)
+        skip = self.kernel.skip
+        if not skip(REQUEST_CYCLES):
+            await self.kernel.delay(REQUEST_CYCLES)
         frame = self._frame(address, by, world)
         response, value = frame.read(address % _FRAME_STEP) if frame else (Response.DECERR, 0)
-        await self.kernel.delay(ANSWER_CYCLES)
+        if not skip(ANSWER_CYCLES):
+            await self.kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response, value.to_bytes(4, "little"))
         return value
@@ -192,10 +201,13 @@ class FastMachine:
         """Write a 32-bit register. Raises :class:`BusFault`."""
         if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
             raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
-        await self.kernel.delay(REQUEST_CYCLES)
+        skip = self.kernel.skip
+        if not skip(REQUEST_CYCLES):
+            await self.kernel.delay(REQUEST_CYCLES)
         frame = self._frame(address, by, world)
         response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
-        await self.kernel.delay(ANSWER_CYCLES)
+        if not skip(ANSWER_CYCLES):
+            await self.kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response)
 
@@ -208,13 +220,18 @@ class FastMachine:
         """Read ``length`` bytes through the filter. Raises :class:`BusFault` with what came back."""
         if length == 0:
             return b""
-        steps = self.soc.filter.transfer(_MASTERS[by], _world(by, world), address, length=length)
+        filter_, master, side = self.soc.filter, _MASTERS[by], _world(by, world)
+        data = filter_.load_now(master, side, address, length)
+        if data is not None:
+            return data
+        steps = filter_.transfer(master, side, address, length=length)
         return (await self.kernel.follow(steps)).check()
 
     async def store(self, address: int, payload: bytes, *, by: Initiator, world: World | None = None) -> None:
         """Write through the filter. Raises :class:`BusFault`."""
-        if payload:
-            steps = self.soc.filter.transfer(_MASTERS[by], _world(by, world), address, payload=payload)
+        filter_, master, side = self.soc.filter, _MASTERS[by], _world(by, world)
+        if payload and not filter_.store_now(master, side, address, payload):
+            steps = filter_.transfer(master, side, address, payload=payload)
             (await self.kernel.follow(steps)).check()
 
     async def delay(self, cycles: int) -> None:

@@ -74,17 +74,21 @@ class Channel:
     """
 
     def __init__(self, *, latency: int, bytes_per_cycle: float) -> None:
-        self._latency = latency
+        self.latency = latency
         self._cycles_per_byte = 1 / bytes_per_cycle
         self.free = self.moved = 0
         self.wanted = 0.0
 
     def take(self, now: int, length: int) -> int:
         """Reserve the next place for ``length`` bytes, of which the last moves at ``free``; the cycle of its answer."""
-        cycles = length * self._cycles_per_byte / (1 - min(self.wanted, 0.5))
-        self.free = max(now, self.free) + max(1, round(cycles))
+        self.free = self.clear(now, length)
         self.moved += length
-        return self.free + self._latency
+        return self.free + self.latency
+
+    def clear(self, now: int, length: int) -> int:
+        """When the last of ``length`` bytes would move."""
+        cycles = length * self._cycles_per_byte / (1 - min(self.wanted, 0.5))
+        return max(now, self.free) + max(1, round(cycles))
 
     def holds_up(self, length: int) -> float:
         """Cycles by which ``length`` bytes of others hold up a job that wants more than half of the direction.

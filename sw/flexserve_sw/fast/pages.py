@@ -106,9 +106,9 @@ class PageSide:
         return self._ready
 
     @property
-    def managers(self) -> int:
+    def managers(self) -> Value:
         """Mask of the NSAIDs that may use the normal-world frame."""
-        return self._managers.value
+        return self._managers
 
     def allows(self, address: int, world: World) -> bool:
         """Whether the state of the page at ``address`` lets ``world`` through. A corrupt state raises the alarm."""

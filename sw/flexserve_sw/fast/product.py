@@ -45,7 +45,7 @@ class _Group:
         self.put = put
         self._a, self._w = a, w
         self._taken = None if np.array_equal(taken, np.arange(len(a) * w.shape[1])) else taken
-        self._float: type[np.float32 | np.float64] = np.float32 if a.shape[1] < _EXACT_FLOAT32 else np.float64
+        self._float: Any = np.float32 if a.shape[1] < _EXACT_FLOAT32 else np.float64
         self._weights: npt.NDArray[Any] | None = None
 
     def forget(self) -> None:
@@ -56,8 +56,9 @@ class _Group:
         """Multiply, and store."""
         if self._weights is None:
             self._weights = memory[self._w].astype(self._float)
+        # Not by a BLAS, which would start threads for so little.
         left: npt.NDArray[Any] = memory[self._a].astype(self._float)
-        sums = (left @ self._weights).astype(np.int32).reshape(-1)
+        sums = np.einsum("tk,kn->tn", left, self._weights).astype(np.int32).reshape(-1)
         words[self.put] = sums if self._taken is None else sums[self._taken]
 
 
@@ -116,7 +117,7 @@ class _Untraceable(Exception):
 
 
 class _Tracer:
-    """Scratchpads and accumulators that hold places."""
+    """Scratchpads that hold places, and accumulators that tell which of ``_sums`` they hold, at which row and tile."""
 
     def __init__(self, caps: Caps, base: int) -> None:
         self._caps, self._base = caps, base
@@ -124,8 +125,9 @@ class _Tracer:
             NpuSpace.ACTIVATIONS: np.full((caps.a_words, caps.n), -1, np.int64),
             NpuSpace.WEIGHTS: np.full((caps.w_words, caps.n), -1, np.int64),
         }
-        self._rows: dict[int, tuple[_Sums, int, int]] = {}
-        self.stores: dict[bytes, list[tuple[_Sums, int, int, Store]]] = {}
+        self._sums: list[_Sums] = []
+        self._held = np.full((caps.c_rows, 3), -1, np.int64)
+        self.stores: dict[bytes, list[tuple[int, int, int, Store]]] = {}
 
     def step(self, descriptor: Descriptor) -> None:
         """Play one descriptor."""
@@ -147,60 +149,70 @@ class _Tracer:
         places = load.base + rows * load.row_step + np.arange(words) * load.word_step
         self._spaces[load.space][places.reshape(-1)] = content.reshape(-1, self._caps.n)
 
+    def _accumulators(self, base: int, step: int, rows: int, tiles: int) -> npt.NDArray[np.int64]:
+        """Rows of the accumulators, ``[rows, tiles]``."""
+        return base + np.arange(rows)[:, None] + step * np.arange(tiles)
+
     def _matmul(self, matmul: Matmul) -> None:
         caps, m, k, n = self._caps, matmul.m, matmul.k, matmul.n
         k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
-        places = matmul.a_base + np.arange(k_tiles)[None, :] * matmul.a_step + np.arange(m)[:, None]
+        places = matmul.a_base + np.arange(k_tiles) * matmul.a_step + np.arange(m)[:, None]
         a = self._spaces[NpuSpace.ACTIVATIONS][places].reshape(m, k_tiles * caps.n)[:, :k]
         tiles = self._spaces[NpuSpace.WEIGHTS][matmul.w_base : matmul.w_base + n_tiles * k_tiles * caps.n].copy()
         w = tiles.reshape(n_tiles, k_tiles * caps.n, caps.n).transpose(1, 0, 2).reshape(k_tiles * caps.n, -1)[:k, :n]
-        if (a < 0).any() or (w < 0).any():
+        if a.min() < 0 or w.min() < 0:
             raise _Untraceable
-        spots = [
-            (matmul.c_base + tile * matmul.c_step + row, row, tile) for tile in range(n_tiles) for row in range(m)
-        ]
+        into = self._accumulators(matmul.c_base, matmul.c_step, m, n_tiles)
         if matmul.accumulate:
-            before = self._rows.get(spots[0][0])
-            if before is None or any(self._rows.get(at) != (before[0], row, tile) for at, row, tile in spots):
+            before = self._find(into)
+            if before[1:] != (0, 0) or (len(self._sums[before[0]].a), self._sums[before[0]].w.shape[1]) != (m, n):
                 raise _Untraceable
-            if before[0].a.shape[0] != m or before[0].w.shape[1] != n:
-                raise _Untraceable
-            a, w = np.hstack((before[0].a, a)), np.vstack((before[0].w, w))
-        sums = _Sums(a, w)
-        for at, row, tile in spots:
-            self._rows[at] = sums, row, tile
+            a = np.hstack((self._sums[before[0]].a, a))
+            w = np.vstack((self._sums[before[0]].w, w))
+        self._held[into, 0] = len(self._sums)
+        self._held[into, 1] = np.arange(m)[:, None]
+        self._held[into, 2] = np.arange(n_tiles)
+        self._sums.append(_Sums(a, w))
+
+    def _find(self, spots: npt.NDArray[np.int64]) -> tuple[int, int, int]:
+        """The sums that the accumulators ``spots`` hold, all of one MATMUL in order; and the first row and tile."""
+        held = self._held[spots]
+        number, row, tile = (int(part) for part in held[0, 0])
+        rows, tiles = spots.shape
+        if (
+            number < 0
+            or (held[:, :, 0] != number).any()
+            or (held[:, :, 1] != row + np.arange(rows)[:, None]).any()
+            or (held[:, :, 2] != tile + np.arange(tiles)).any()
+        ):
+            raise _Untraceable
+        return number, row, tile
 
     def _store(self, store: Store) -> None:
-        found = self._rows.get(store.c_base)
-        if found is None or store.quantise:
+        if store.quantise:
             raise _Untraceable
-        sums, first, left = found
-        for tile in range(self._caps.tiles(store.n)):
-            for row in range(store.rows):
-                if self._rows.get(store.c_base + tile * store.c_step + row) != (sums, first + row, left + tile):
-                    raise _Untraceable
-        if left * self._caps.n + store.n > sums.w.shape[1]:
+        tiles = self._caps.tiles(store.n)
+        number, row, tile = self._find(self._accumulators(store.c_base, store.c_step, store.rows, tiles))
+        sums = self._sums[number]
+        if tile * self._caps.n + store.n > sums.w.shape[1]:
             raise _Untraceable
-        self.stores.setdefault(sums.a.tobytes(), []).append((sums, first, left, store))
+        self.stores.setdefault(sums.a.tobytes(), []).append((number, row, tile, store))
 
     def group(self, key: bytes) -> _Group:
         """The product behind all stores of one left side."""
-        parts: list[_Sums] = []
-        for sums, _, _, _ in self.stores[key]:
-            if sums not in parts:
-                parts.append(sums)
+        numbers = list(dict.fromkeys(number for number, _, _, _ in self.stores[key]))
+        parts = [self._sums[number] for number in numbers]
         starts = np.cumsum([0, *(part.w.shape[1] for part in parts)])
-        width = int(starts[-1])
-        taken, put = [], []
-        for sums, first, left, store in self.stores[key]:
+        first = dict(zip(numbers, starts.tolist(), strict=False))
+        width, taken, put = int(starts[-1]), [], []
+        for number, row, tile, store in self.stores[key]:
             rows, columns = np.arange(store.rows)[:, None], np.arange(store.n)
-            column = int(starts[parts.index(sums)]) + left * self._caps.n
-            taken.append(((first + rows) * width + column + columns).reshape(-1))
+            taken.append(((row + rows) * width + first[number] + tile * self._caps.n + columns).reshape(-1))
             put.append(((store.address - self._base + rows * store.stride) // 4 + columns).reshape(-1))
         # In the order of the sums, so that all of them in order need not be picked.
         order = np.argsort(np.concatenate(taken), kind="stable")
-        a, w = parts[0].a, np.hstack([part.w for part in parts])
-        return _Group(a, w, np.concatenate(taken)[order], np.concatenate(put)[order])
+        w = np.hstack([part.w for part in parts])
+        return _Group(parts[0].a, w, np.concatenate(taken)[order], np.concatenate(put)[order])
 
 
 def _spans(loads: Sequence[Load], space: NpuSpace, base: int) -> list[tuple[int, int]]:

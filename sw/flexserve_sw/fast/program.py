@@ -87,6 +87,8 @@ class Program:
         Pages.
     found
         What :meth:`product` has found.
+    circumstances, reaches
+        Who ran it last, and when things were as they are; and whether nothing of it was refused then.
     """
 
     encoded: bytes
@@ -101,8 +103,10 @@ class Program:
     traffic: Traffic = field(init=False)
     reads: frozenset[int] = field(init=False)
     writes: frozenset[int] = field(init=False)
-    _runs: int = field(init=False, default=0)
+    _sought: bool = field(init=False, default=False)
     found: Product | None = field(init=False, default=None)
+    circumstances: object = field(init=False, default=None)
+    reaches: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         descriptors: list[Descriptor] = []
@@ -135,13 +139,10 @@ class Program:
         self.writes = _pages(d for d in descriptors if isinstance(d, Store))
 
     def product(self, base: int) -> Product | None:
-        """The job as a product of matrices in memory that begins at ``base``; None if it is none, and at its first run.
-
-        Many lists run only once, and to find out takes longer than to run.
-        """
-        self._runs += 1
-        if self._runs == 2 and self.cut is None and self.stalls is None and not self.reads & self.writes:
+        """The job as a product of matrices in memory that begins at ``base``; None if it is none."""
+        if not self._sought and self.cut is None and self.stalls is None and not self.reads & self.writes:
             self.found = Product.find(self.descriptors, self.caps, base)
+        self._sought = True
         return self.found
 
 

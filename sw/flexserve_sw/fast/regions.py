@@ -80,7 +80,7 @@ class Regions:
         self.open = False
         self.opened = Signal()
         self._changing = changing
-        self._rules: dict[tuple[int, bool, World, int], bool] = {}
+        self._rules: dict[int, bool] = {}
         self._gate_busy_until = 0
         self._recorded: Access | None = None
         self._held = self._overrun = self._overlap = False
@@ -149,7 +149,8 @@ class Regions:
         Region 0 has what no other region has. Two regions over one address are an error of configuration: denied.
         Bounds are those of pages, so what was found out for a page holds until a rule changes.
         """
-        key = (access.address >> 12, access.write, access.world, access.nsaid)
+        secure = access.world is World.SECURE
+        key = access.address >> 12 << 6 | access.nsaid << 2 | access.write << 1 | secure
         allowed = self._rules.get(key)
         if not allowed:
             allowed = self._rules[key] = self._judge(access)

@@ -80,6 +80,8 @@ class Pager:
     def missing(self, segment: PagedSegment, pages: range | None = None) -> list[int]:
         """Pages of a segment that have no frame."""
         wanted = range(segment.pages) if pages is None else pages
+        if not wanted or self.space.holds(segment.first + wanted.start, len(wanted)):
+            return []
         return [page for page in wanted if self.space.frame(segment.first + page) is None]
 
     def resident(self) -> Iterator[Place]:

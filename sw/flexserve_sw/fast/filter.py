@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 import numpy as np
 
@@ -69,8 +70,10 @@ class Filter:
 
     ``touching`` is called with a page before a transfer's data in it moves, ``changing`` before anything changes that
     says who may access what: so whoever has accesses under way that it has not carried out yet can do so before.
-    ``epoch`` counts such changes.
+    ``epoch`` counts such changes. ``listener``, of all filters, is told page and direction of every burst.
     """
+
+    listener: ClassVar[Callable[[int, bool], None] | None] = None
 
     def __init__(self, hardware: Hardware, *, tzc: Line, normal: Line, secure: Line, dram: Dram, capacity: int) -> None:
         self._hardware, self._dram = hardware, dram
@@ -126,6 +129,12 @@ class Filter:
             return BusFault(address, self._denial(), bytes(length))
         return None if self._dram.holds(address, length) else BusFault(address, Response.DECERR, bytes(length))
 
+    def heard(self, address: int, *, write: bool) -> None:
+        """Tell the listener, if there is one, of a burst."""
+        listener = type(self).listener
+        if listener is not None:
+            listener(address // PAGE_BYTES, write)
+
     def occupy(self, cycle: int) -> None:
         """Note that an accepted access is answered at ``cycle`` at the latest."""
         self._last_answer = max(self._last_answer, cycle)
@@ -158,6 +167,7 @@ class Filter:
         if not kernel.skip(channel.clear(start, length) + channel.latency - kernel.now):
             return False
         self.occupy(channel.take(start, length))
+        self.heard(address, write=write)
         self.touching(address // PAGE_BYTES)
         return True
 
@@ -210,6 +220,7 @@ class Filter:
                 if not allowed:
                     self.judge(master, world, place, write=write)
             self.occupy(done)
+            self.heard(place, write=write)
             flight.append(_Burst(done, allowed, moves, at, size))
             at += size
             if at < length:

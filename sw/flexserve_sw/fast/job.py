@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..machine import PAGE_BYTES, BusFault, Response, World
-from ..npu import DESCRIPTOR_BYTES, NpuFaulted, NpuState, perform
+from ..npu import DESCRIPTOR_BYTES, NpuFaulted, NpuState, job_bursts, perform
 from ..regs import NpuFault
 from .filter import Filter, Master
 from .kernel import Hardware
@@ -159,6 +159,9 @@ class Job:
         self._late = [0.0, 0.0]
         self._before = [port.dram.reads.moved, port.dram.writes.moved]
         self._share()
+        if type(port.filter).listener is not None:
+            for burst, write in job_bursts(self._program.descriptors):
+                port.filter.heard(burst, write=write)
         if self._missing is None and self._program.cut is None and self._program.stalls is None:
             self._stepwise = not port.reaches_all(self._program)
             if not self._stepwise:
@@ -173,6 +176,7 @@ class Job:
         while len(encoded) < count * DESCRIPTOR_BYTES:
             at = self._address + len(encoded)
             length = min(count * DESCRIPTOR_BYTES - len(encoded), PAGE_BYTES - at % PAGE_BYTES)
+            self._port.filter.heard(at, write=False)
             try:
                 encoded += self._port.read(at, length)
             except BusFault:

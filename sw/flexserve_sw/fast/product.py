@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..integers import as_exact_float, exact_product
 from ..machine import BEAT_BYTES
 from ..npu import Caps, Descriptor, Load, Matmul, NpuState, Store, execute
 from ..regs import NpuSpace
@@ -22,9 +23,6 @@ __all__ = ["Operands", "Product"]
 
 Places = npt.NDArray[np.int64]
 """Offsets in memory."""
-
-_EXACT_FLOAT32 = 1 << 10
-"""Terms of a sum of int8 products that float32 holds exactly: 128 * 128 * 1024 = 2**24."""
 
 Operands = dict[int, bytes]
 """Bytes of memory by where they begin."""
@@ -45,7 +43,6 @@ class _Group:
         self.put = put
         self._a, self._w = a, w
         self._taken = None if np.array_equal(taken, np.arange(len(a) * w.shape[1])) else taken
-        self._float: Any = np.float32 if a.shape[1] < _EXACT_FLOAT32 else np.float64
         self._weights: npt.NDArray[Any] | None = None
 
     def forget(self) -> None:
@@ -55,10 +52,8 @@ class _Group:
     def run(self, memory: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> None:
         """Multiply, and store."""
         if self._weights is None:
-            self._weights = memory[self._w].astype(self._float)
-        # Not by a BLAS, which would start threads for so little.
-        left: npt.NDArray[Any] = memory[self._a].astype(self._float)
-        sums = np.einsum("tk,kn->tn", left, self._weights).astype(np.int32).reshape(-1)
+            self._weights = as_exact_float(memory[self._w])
+        sums = exact_product(memory[self._a], self._weights).reshape(-1)
         words[self.put] = sums if self._taken is None else sums[self._taken]
 
 

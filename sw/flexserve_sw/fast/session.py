@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import resource
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -68,4 +69,12 @@ def simulate(
     begin = time.perf_counter()
     result = machine.kernel.complete(machine.spawn(run(), name=job), limit=cycles)
     seconds = time.perf_counter() - begin
-    return {**result, "simulation": {"machine": "fast", "cycles": machine.now, "seconds": seconds}}
+    simulation = {
+        "machine": "fast",
+        "cycles": machine.now,
+        "seconds": seconds,
+        "khz": machine.now / seconds / 1e3,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "seed": seed,
+    }
+    return {**result, "simulation": simulation}

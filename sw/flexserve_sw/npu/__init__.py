@@ -15,7 +15,7 @@ from .descriptors import (
 )
 from .model import NpuFaulted, NpuStalled, NpuState, check, execute, perform, requantise, run_job, stalls
 from .program import Requantise, gemm_program
-from .timing import JobTimes, job_cycles, job_times
+from .timing import JobTimes, job_bursts, job_cycles, job_times
 
 __all__ = [
     "DESCRIPTOR_BYTES",
@@ -35,6 +35,7 @@ __all__ = [
     "encode_program",
     "execute",
     "gemm_program",
+    "job_bursts",
     "job_cycles",
     "job_times",
     "pack_parameters",

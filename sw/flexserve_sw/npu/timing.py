@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ..machine import BEAT_BYTES
 from .descriptors import Caps, Descriptor, Fence, Load, Matmul, Store
 
-__all__ = ["JobTimes", "job_cycles", "job_times"]
+__all__ = ["JobTimes", "job_bursts", "job_cycles", "job_times"]
 
 _START = 4
 """Cycles from the doorbell's write to the request of the first descriptors."""
@@ -44,16 +44,37 @@ _END = 2
 """Cycles from the last answer to the interrupt."""
 
 
-def _bursts(address: int, stride: int, rows: int, beats: int, most: int, *, linear: bool) -> Iterator[int]:
-    """Beats of each burst, in order."""
+def _bursts(address: int, stride: int, rows: int, beats: int, most: int, *, linear: bool) -> Iterator[tuple[int, int]]:
+    """Address and beats of each burst, in order."""
     if linear:
         rows, beats = 1, rows * beats
     for row in range(rows):
         at, left = (address + row * stride) // BEAT_BYTES, beats
         while left:
             size = min(left, most - at % most)
-            yield size
+            yield at * BEAT_BYTES, size
             at, left = at + size, left - size
+
+
+def _load_bursts(load: Load) -> Iterator[tuple[int, int]]:
+    beats = -(-load.row_bytes // BEAT_BYTES)
+    linear = load.stride == beats * BEAT_BYTES
+    return _bursts(load.address, load.stride, load.rows, beats, _READ_BURST, linear=linear)
+
+
+def _store_bursts(store: Store) -> Iterator[tuple[int, int]]:
+    beats = -(-store.n // (BEAT_BYTES if store.quantise else 4))
+    linear = store.stride == beats * BEAT_BYTES and (store.n % (16 if store.quantise else 4)) == 0
+    return _bursts(store.address, store.stride, store.rows, beats, _WRITE_BURST, linear=linear)
+
+
+def job_bursts(descriptors: Sequence[Descriptor]) -> Iterator[tuple[int, bool]]:
+    """Address and direction (True: a write) of every burst of operands and results."""
+    for descriptor in descriptors:
+        if isinstance(descriptor, Load):
+            yield from ((address, False) for address, _ in _load_bursts(descriptor))
+        elif isinstance(descriptor, Store):
+            yield from ((address, True) for address, _ in _store_bursts(descriptor))
 
 
 @dataclass(frozen=True)
@@ -139,11 +160,9 @@ class _Timeline:
     def run_load(self, load: Load) -> int:
         """Requests up to 31 ahead; beats arrive one per cycle, slower for arrays narrower than the bus."""
         take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 1, self.placed[0])))
-        beats = -(-load.row_bytes // BEAT_BYTES)
-        linear = load.stride == beats * BEAT_BYTES
         cost = max(1, BEAT_BYTES // self.caps.n)
         issue, done = take, self.reads[-1]
-        for size in _bursts(load.address, load.stride, load.rows, beats, _READ_BURST, linear=linear):
+        for _, size in _load_bursts(load):
             issue = max(issue + 1, self.reads[0] + 1)
             done = max(issue + self.read_latency, done) + size * cost
             self.reads.append(done)
@@ -179,10 +198,9 @@ class _Timeline:
             beats, pieces, lag = -(-store.n // BEAT_BYTES), -(-store.n // (n // 2)), 8
         else:
             beats, pieces, lag = -(-store.n // 4), -(-store.n // 4), 4
-        linear = store.stride == beats * BEAT_BYTES and (store.n % (16 if store.quantise else 4)) == 0
         read, answered = take, 0
         credit = 0
-        for size in _bursts(store.address, store.stride, store.rows, beats, _WRITE_BURST, linear=linear):
+        for _, size in _store_bursts(store):
             credit += size * pieces
             read += credit // beats
             credit %= beats

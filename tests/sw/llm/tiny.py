@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 
 import gguf
@@ -47,21 +46,6 @@ def write_tokenizer(path: Path) -> Path:
     """llama2.c tokenizer file."""
     own = tokenizer()
     write_llama2c_tokenizer(path, own.pieces, own.scores)
-    return path
-
-
-def write_llama2c(path: Path, model: Checkpoint) -> Path:
-    """llama2.c version 0, whole layers one tensor after the other."""
-    c = model.config
-    header = struct.pack(
-        "<7i", c.dim, c.hidden, c.layers, c.heads, c.kv_heads, c.vocab if c.tied else -c.vocab, c.seq_len
-    )
-    order = ["embedding"]
-    for kind in ("attention_norm", "q", "k", "v", "o", "ffn_norm", "gate", "down", "up"):
-        order += [f"layers.{layer}.{kind}" for layer in range(c.layers)]
-    body = b"".join(model.tensors[name].astype("<f4").tobytes() for name in [*order, "norm"])
-    rotary = np.zeros(c.seq_len * c.head_dim, "<f4").tobytes()
-    path.write_bytes(header + body + rotary + (b"" if c.tied else model.tensors["classifier"].astype("<f4").tobytes()))
     return path
 
 

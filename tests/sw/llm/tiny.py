@@ -15,6 +15,7 @@ from flexserve_sw.llm.config import ModelConfig
 from flexserve_sw.llm.gguf_reader import NAMES as GGUF_NAMES
 from flexserve_sw.llm.gguf_reader import TOP_NAMES as GGUF_TOP_NAMES
 from flexserve_sw.llm.hf_reader import hf_name
+from flexserve_sw.llm.llama2c import write_llama2c as write_llama2c
 from flexserve_sw.llm.tokenizer import Tokenizer, write_llama2c_tokenizer
 
 SEED = 7

@@ -1,4 +1,4 @@
-"""The demo's runs on the RTL and on the transaction-level machine: same answers, same states of every page, same time."""
+"""The demo on the RTL and on the transaction-level machine: same answers, same states of every page, same time."""
 
 import pytest
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,9 +13,6 @@ import numpy.typing as npt
 from ..machine import BEAT_BYTES, Memory
 
 __all__ = ["DRAM_BASE", "Channel", "Dram", "DramTiming", "FlashTiming"]
-
-NOISE_BYTES = 1 << 20
-"""Bytes after which what memory holds at power-up repeats."""
 
 DRAM_BASE = 0x8000_0000
 """Byte address at which memory begins."""
@@ -106,7 +105,7 @@ class Dram:
     """
 
     def __init__(self, *, size: int, timing: DramTiming, seed: int) -> None:
-        contents = np.frombuffer(bytearray(_noise(seed) * -(-size // NOISE_BYTES)), np.uint8)[:size]
+        contents = _power_up(size, seed).copy()
         self.memory = Memory(DRAM_BASE, contents)
         self.timing = timing
         self.bytes: npt.NDArray[np.int8] = contents.view(np.int8)
@@ -124,6 +123,21 @@ class Dram:
         return self.memory.bytes[start : start + length]
 
 
-@lru_cache(maxsize=1)
-def _noise(seed: int) -> bytes:
-    return np.random.default_rng(seed).bytes(NOISE_BYTES)
+class _PowerUp:
+    """What memory of a size holds at power-up, in a file of its own that has no name."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._file = os.memfd_create("flexserve-dram")
+        self._size = size
+        with os.fdopen(os.dup(self._file), "wb") as file:
+            file.write(np.random.default_rng(seed).bytes(size))
+
+    def __del__(self) -> None:
+        os.close(self._file)
+
+    def copy(self) -> npt.NDArray[np.uint8]:
+        """Contents for one machine, which shares what it does not write."""
+        return np.frombuffer(mmap.mmap(self._file, self._size, access=mmap.ACCESS_COPY), np.uint8)
+
+
+_power_up = lru_cache(maxsize=1)(_PowerUp)

@@ -44,7 +44,7 @@ class Channel:
 
     def send(self, kind: str, cycle: int, body: Any) -> None:
         """Send a line now: whoever reads shows it while the simulation runs."""
-        line = {"type": kind, "cycle": cycle, "time": time.time(), "body": body}
+        line = {"type": kind, "cycle": cycle, "time": time.time(), "busy": time.process_time(), "body": body}
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._stream.flush()
 

@@ -27,6 +27,8 @@ __all__ = ["JobFailed", "SimulatorDied", "Stopped", "converse", "simulate", "sim
 
 Message = dict[str, Any]
 
+_STAMPS = ("cycle", "time", "busy")
+
 
 class SimulatorDied(UserError):
     """The simulator's process ended before its job did."""
@@ -106,7 +108,8 @@ def simulate(
     argument
         Handed to the job; JSON-able, like its messages and its result.
     on_message
-        Called with each message of the job as it is made, with ``cycle`` and ``time`` (seconds since the epoch) added.
+        Called with each message of the job as it is made, with ``cycle``, ``time`` (seconds since the epoch) and
+        ``busy`` (seconds of processor time that the simulator has had) added.
     dram, flash, flash_bytes, clock_hz
         The platform.
     waves
@@ -212,7 +215,7 @@ def _run(
                         message = json.loads(line)
                         if message["type"] == "message":
                             if on_message:
-                                on_message(message["body"] | {"cycle": message["cycle"], "time": message["time"]})
+                                on_message(message["body"] | {stamp: message[stamp] for stamp in _STAMPS})
                         elif message["type"] == "error":
                             raise _error(message["body"])
                         else:

@@ -27,20 +27,21 @@ _PERIOD = 0.001
 
 
 class Stopwatch:
-    """Seconds from power-on to the end of a job, by the stamps on its messages.
+    """Seconds of processor time from power-on to the end of a job, by the stamps on its messages.
 
-    Start of a process, imports, reading the model, and the reference at the end are in neither machine's time.
+    Start of a process, imports, reading the model, and the reference at the end are in neither machine's time. On a
+    computer that does nothing else, it is the time on the clock, for neither machine waits for anything.
     """
 
     def __init__(self) -> None:
         self._begin = self._end = 0.0
 
     def see(self, message: Mapping[str, Any]) -> None:
-        """Take note of a message with its ``time``."""
+        """Take note of a message with its ``busy``."""
         if message.get("kind") == "phase" and (message["name"], message["event"]) == ("boot", "begin"):
-            self._begin = message["time"]
+            self._begin = message["busy"]
         if message.get("kind") == "phase" and (message["name"], message["event"]) == ("close", "end"):
-            self._end = message["time"]
+            self._end = message["busy"]
 
     @property
     def seconds(self) -> float:

@@ -45,7 +45,8 @@ def simulate(
 ) -> dict[str, Any]:
     """Run ``job`` with ``argument`` and return its result with a ``simulation`` entry of cycles and seconds.
 
-    ``on_message`` gets every message of the job with ``cycle`` and ``time`` (seconds since the epoch) added.
+    ``on_message`` gets every message of the job with ``cycle``, ``time`` (seconds since the epoch) and ``busy`` (seconds
+    of processor time that this process has had) added.
     ``cycles`` bounds simulated time; past it, or when everything waits for ever, ``RuntimeError`` is raised.
     """
     machine = FastMachine(
@@ -61,7 +62,7 @@ def simulate(
 
     def emit(message: Message) -> None:
         if on_message is not None:
-            on_message({**message, "cycle": machine.now, "time": time.time()})
+            on_message({**message, "cycle": machine.now, "time": time.time(), "busy": time.process_time()})
 
     async def run() -> dict[str, Any]:
         return await function(machine, argument, emit)

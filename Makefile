@@ -10,7 +10,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack soak axi-soak bench-mem fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
+.PHONY: help setup demo attack soak axi-soak gemm-soak bench-mem bench-npu fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -42,6 +42,14 @@ soak: $(STAMP) ## put the filter under ten million random transactions, checked 
 bench-mem: $(STAMP) ## measure what the filter costs, each figure beside its limit; results in build/bench/mem.json
 	@mkdir -p $(BUILD)/bench
 	$(BIN)/flexserve bench mem --json $(BUILD)/bench/mem.json
+
+bench-npu: $(STAMP) ## measure what the NPU does, each figure beside its limit; results and report in build/bench/
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench npu --json $(BUILD)/bench/npu.json --report $(BUILD)/bench/npu.html
+
+gemm-soak: $(STAMP) ## run a thousand random GEMMs and every fault on NPUs of all sizes, bit by bit (minutes)
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench gemms --count 1000 --json $(BUILD)/bench/gemms.json
 
 fpga: $(STAMP) ## what filter and NPU cost in an ECP5-85 (installs extra fpga; tens of minutes); results in build/fpga/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS),fpga]'

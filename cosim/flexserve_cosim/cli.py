@@ -186,6 +186,38 @@ def bench_fast_command(
         raise typer.Exit(EXIT_CHECK)
 
 
+@bench_app.command("npu")
+def bench_npu_command(
+    sweep: Annotated[bool, typer.Option(help="Measure many shapes, too.")] = True,
+    json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page with plots.")] = None,
+) -> None:
+    """Measure the NPU in the phone's SoC: GEMMs, decode, the filter's share, the planner's cost model.
+
+    Ends with 1 if a figure misses its limit.
+    """
+    from .commands.bench_npu import NpuOptions, bench_npu
+
+    if not bench_npu(NpuOptions(sweep=sweep, json=json, report=report), console()):
+        raise typer.Exit(EXIT_CHECK)
+
+
+@bench_app.command("gemms")
+def bench_gemms_command(
+    count: Annotated[int, typer.Option(help="Random GEMMs, shared among array sizes 4, 8, 16 and 32.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the first GEMM; the others count up from it.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write what was run and what was wrong.")] = None,
+) -> None:
+    """Run random GEMMs and every fault of a job on NPUs of all sizes, with an unkind memory, bit by bit.
+
+    Ends with 1 if anything is wrong.
+    """
+    from .commands.bench_npu import GemmOptions, bench_gemms
+
+    if not bench_gemms(GemmOptions(count=count, seed=seed, json=json), console()):
+        raise typer.Exit(EXIT_CHECK)
+
+
 @bench_app.command("fpga")
 def bench_fpga_command(
     design: Annotated[

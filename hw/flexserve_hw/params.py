@@ -140,11 +140,15 @@ class NpuParams:
 
 @dataclass(frozen=True, kw_only=True)
 class SocParams:
-    """The whole SoC. Master ports carry ``NpuParams.bus`` widths; the filter's IDs are three bits wider."""
+    """The whole SoC. Master ports carry ``NpuParams.bus`` widths; the filter's IDs are three bits wider.
+
+    ``bypass`` leads every access past the filter: for measuring what it costs, and nothing is protected.
+    """
 
     flex: FlexMemParams = field(default_factory=FlexMemParams)
     npu: NpuParams = field(default_factory=NpuParams)
     dram_bytes: int = 16 << 20
+    bypass: bool = False
 
     def __post_init__(self) -> None:
         master, memory = self.npu.bus, self.flex.bus

@@ -123,8 +123,11 @@ class Soc(wiring.Component):
         for name in CPUS:
             connect(m, flipped(getattr(self, name)), getattr(interconnect, name))
             connect(m, flipped(getattr(self, f"axil_{name}")), getattr(fabric, name))
-        connect(m, interconnect.o, flex.upstream)
-        connect(m, flex.downstream, flipped(self.mem))
+        if self._params.bypass:
+            self._wires(m, interconnect.o)
+        else:
+            connect(m, interconnect.o, flex.upstream)
+            connect(m, flex.downstream, flipped(self.mem))
         self._npu_and_gate(m, interconnect, fabric, npu, gate)
         self._storage_device(m, interconnect, fabric, storage)
         for frame in ("tzc", "flex_normal", "flex_secure"):
@@ -135,6 +138,18 @@ class Soc(wiring.Component):
         ]
         m.d.comb += [getattr(self, outer).eq(getattr(flex, inner)) for outer, inner in _probes(flex).items()]
         return m
+
+    def _wires(self, m, masters):
+        """Memory without the filter, whose ID bit for its own transactions stays zero."""
+        mem = self.mem
+        for name in ("aw", "w", "ar"):
+            source, sink = getattr(masters, name), getattr(mem, name)
+            m.d.comb += [sink.valid.eq(source.valid), source.ready.eq(sink.ready)]
+            m.d.comb += [sink.payload[field].eq(source.payload[field]) for field, _ in sink.payload.shape()]
+        for name in ("b", "r"):
+            source, sink = getattr(mem, name), getattr(masters, name)
+            m.d.comb += [sink.valid.eq(source.valid), source.ready.eq(sink.ready)]
+            m.d.comb += [sink.payload[field].eq(source.payload[field]) for field, _ in sink.payload.shape()]
 
     def _npu_and_gate(self, m, interconnect, fabric, npu, gate):
         connect(m, npu.dma, interconnect.npu)

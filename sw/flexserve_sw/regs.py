@@ -547,6 +547,7 @@ class NpuDescriptorMatmul(Block):
     A__STEP = Field(16, 16)
     W = Reg(0x010)
     W__BASE = Field(0, 16)
+    W__STEP = Field(16, 16)
     C = Reg(0x014)
     C__BASE = Field(0, 16)
     C__STEP = Field(16, 16)

@@ -7,6 +7,8 @@ import pytest
 
 from flexserve_sw import npu
 from flexserve_sw.machine import BusFault, Response
+from flexserve_sw.npu.plan import plans
+from flexserve_sw.npu.program import program
 from flexserve_sw.regs import NpuFault, NpuOp, NpuSpace
 
 A, W, C = 0x10_0000, 0x20_0000, 0x40_0000
@@ -86,6 +88,79 @@ def test_gemm_program_splits_what_does_not_fit(m, k, n):
     np.testing.assert_array_equal(read_c(ram, arguments), expected)
 
 
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 70, 40), (24, 100, 60), (64, 64, 64), (50, 30, 130)])
+@pytest.mark.parametrize("size", [4, 8, 16])
+def test_every_plan_computes_the_same_product(size, m, k, n):
+    caps = npu.Caps(n=size, a_words=2048, w_words=2048, c_rows=512)
+    ram = Ram(5 << 20)
+    arguments, expected = place_gemm(ram, np.random.default_rng(m * k * n), m, k, n, caps)
+    gemm = npu.Gemm(**{name: value for name, value in arguments.items() if name != "caps"})
+    choices = list(plans(m, k, n, caps, value_bytes=4))
+    assert len({tuple(plan) for plan in choices}) > 2
+    for plan in choices:
+        npu.execute(program(plan, (gemm,), caps), ram.read, ram.write, caps)
+        np.testing.assert_array_equal(read_c(ram, arguments), expected, err_msg=f"{plan}")
+        ram.bytes[C : C + m * arguments["c_stride"]] = 0
+
+
+def place_several(ram, rng, sizes, caps):
+    """Random GEMMs in memory, every other one with int8 results; returns them and what must come out where."""
+    gemms, expected = [], []
+    for number, (m, k, n) in enumerate(sizes):
+        at = 0x50_0000 + 0x10_0000 * number
+        arguments, sums = place_gemm(ram, rng, m, k, n, caps)
+        ram.bytes[at : at + 0x1_0000] = ram.bytes[A : A + 0x1_0000]
+        ram.bytes[at + 0x1_0000 : at + 0x8_0000] = ram.bytes[W : W + 0x7_0000]
+        gemm = npu.Gemm(
+            m=m, k=k, n=n, a_addr=at, a_stride=arguments["a_stride"], w_addr=at + 0x1_0000, c_addr=at + 0xA_0000,
+            c_stride=-(-4 * n // 16) * 16,
+        )  # fmt: skip
+        if number % 2:
+            parameters = (
+                rng.integers(-500, 500, n).astype(np.int32),
+                rng.integers(0, 1 << 16, n).astype(np.uint16),
+                rng.integers(18, 26, n).astype(np.uint8),
+            )
+            ram.write(at + 0x9_0000, npu.pack_parameters(*parameters, caps.n)[:4096])
+            gemm = dataclasses.replace(gemm, requantise=npu.Requantise(address=at + 0x9_0000))
+            sums = npu.requantise(sums, *(values.astype(np.int64) for values in parameters))
+        gemms.append(gemm)
+        expected.append(sums)
+    return gemms, expected
+
+
+@pytest.mark.parametrize("size", [4, 8, 16, 32])
+def test_packed_gemms_compute_all_products(size):
+    caps, ram, rng = npu.Caps(n=size), Ram(16 << 20), np.random.default_rng(size)
+    sizes = [(1, 64, 128), (1, 172, 64), (5, 64, 64), (1, 33, 17), (3, 200, 100), (1, 4, 4)]
+    gemms, expected = place_several(ram, rng, sizes, caps)
+    job = npu.packed_program(gemms, caps)
+    npu.execute(job, ram.read, ram.write, caps)
+    for gemm, right in zip(gemms, expected, strict=True):
+        rows = ram.bytes[gemm.c_addr : gemm.c_addr + gemm.m * gemm.c_stride].reshape(gemm.m, -1)
+        np.testing.assert_array_equal(rows[:, : gemm.n * right.itemsize].copy().view(right.dtype), right)
+    kinds = {kind: [d for d in job if isinstance(d, kind)] for kind in (npu.Load, npu.Matmul, npu.Store)}
+    assert sum(d.signal_prev for d in kinds[npu.Matmul]) == sum(d.wait_next for d in kinds[npu.Load])
+    assert sum(d.signal_next for d in kinds[npu.Load]) == sum(d.wait_prev for d in kinds[npu.Matmul])
+
+
+def test_packing_streams_the_weights_of_a_token_at_nine_tenths_of_the_bus_or_more():
+    caps, sizes = npu.Caps(), [*[(64, 128), (64, 64), (64, 344), (172, 64)] * 5, (64, 512)]
+    gemms = [npu.Gemm(m=1, k=k, n=n, a_addr=A, a_stride=176, w_addr=W, c_addr=C, c_stride=2048) for k, n in sizes]
+    one = npu.job_cycles(npu.packed_program(gemms, caps), caps)
+    each = sum(npu.job_cycles(npu.packed_program([gemm], caps), caps) for gemm in gemms)
+    assert sum(k * n for k, n in sizes) / 16 / one > 0.9
+    assert each > 1.2 * one
+
+
+def test_what_cannot_be_packed_is_refused():
+    gemm = npu.Gemm(m=200, k=200, n=16, a_addr=A, a_stride=208, w_addr=W, c_addr=C, c_stride=64)
+    with pytest.raises(ValueError, match=r"not 200 rows of 200$"):
+        npu.packed_program([gemm, gemm], npu.Caps())
+    with pytest.raises(ValueError, match=r"not \[\]$"):
+        npu.packed_program([], npu.Caps())
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_descriptors_survive_encoding(seed):
     rng = np.random.default_rng(seed)
@@ -123,7 +198,7 @@ def test_caps_survive_the_register():
 
 
 LOAD = npu.Load(space=NpuSpace.WEIGHTS, address=A, stride=16, rows=2, row_bytes=16, base=0, row_step=4, word_step=1)
-MATMUL = npu.Matmul(m=4, k=4, n=4, a_base=0, a_step=4, w_base=0, c_base=0, c_step=4)
+MATMUL = npu.Matmul(m=4, k=4, n=4, a_base=0, a_step=4, w_base=0, w_step=0, c_base=0, c_step=4)
 STORE = npu.Store(address=C, stride=16, rows=4, n=4, c_base=0, c_step=4)
 
 
@@ -143,6 +218,7 @@ STORE = npu.Store(address=C, stride=16, rows=4, n=4, c_base=0, c_step=4)
         (dataclasses.replace(LOAD, space=NpuSpace.ACTIVATIONS, rows=2, row_step=61), NpuFault.SCRATCHPAD_RANGE),
         (dataclasses.replace(MATMUL, a_base=61), NpuFault.SCRATCHPAD_RANGE),
         (dataclasses.replace(MATMUL, w_base=29), NpuFault.SCRATCHPAD_RANGE),
+        (dataclasses.replace(MATMUL, n=8, w_step=29), NpuFault.SCRATCHPAD_RANGE),
         (dataclasses.replace(MATMUL, n=8, c_step=29), NpuFault.SCRATCHPAD_RANGE),
         (dataclasses.replace(STORE, c_base=29), NpuFault.SCRATCHPAD_RANGE),
     ],

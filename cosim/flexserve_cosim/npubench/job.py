@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,19 @@ import numpy.typing as npt
 
 from flexserve_sw.drivers.command import CommandPort
 from flexserve_sw.drivers.npu import NpuDriver
-from flexserve_sw.machine import PAGE_BYTES, Initiator, Interrupt, Machine, World
+from flexserve_sw.machine import BEAT_BYTES, PAGE_BYTES, Initiator, Interrupt, Machine, World
 from flexserve_sw.npu import (
     DESCRIPTOR_BYTES,
     Caps,
     Descriptor,
+    Gemm,
     Requantise,
     encode_program,
     gemm_program,
     job_cycles,
     pack_parameters,
     pack_weights,
+    packed_program,
     requantise,
 )
 from flexserve_sw.regs import (
@@ -54,8 +56,22 @@ class Workplace:
     caps: Caps
 
     @classmethod
-    async def open(cls, machine: Machine, *, secure: bool, pages: int) -> Workplace:
-        """Boot the filter with a window of ``pages`` pages; lend it and the NPU if the work is the secure world's."""
+    async def open(cls, machine: Machine, *, secure: bool, pages: int, bypass: bool = False) -> Workplace:
+        """Boot the filter with a window of ``pages`` pages; lend it and the NPU if the work is the secure world's.
+
+        With ``bypass`` nothing leads through the filter, so there is nothing to boot.
+        """
+        ticket = 0
+        if not bypass:
+            ticket = await cls._boot(machine, secure=secure, pages=pages)
+        by = _SECURE if secure else _NORMAL
+        driver = NpuDriver(machine, by=by)
+        await driver.enable_interrupts()
+        return cls(machine, machine.dram.base, pages * PAGE_BYTES, by, ticket, await driver.capabilities())
+
+    @staticmethod
+    async def _boot(machine: Machine, *, secure: bool, pages: int) -> int:
+        """Open the filter; returns the ticket if the work is the secure world's."""
         region = TZC.REGION[0]
         attributes = Tzc400Region.ATTRIBUTES__S_RD_EN.put(1) | Tzc400Region.ATTRIBUTES__S_WR_EN.put(1)
         first = machine.dram.base // PAGE_BYTES
@@ -80,10 +96,7 @@ class Workplace:
                 await CommandPort(machine, port, by=by).command(code, *ranges)
             ticket = await machine.read_register(GATE_SECURE.TICKET, by=_SECURE)
             await CommandPort(machine, GATE_SECURE.CMD, by=_SECURE).command(RecallCommand.ACCEPT, 0, 1, ticket=ticket)
-        by = _SECURE if secure else _NORMAL
-        driver = NpuDriver(machine, by=by)
-        await driver.enable_interrupts()
-        return cls(machine, machine.dram.base, pages * PAGE_BYTES, by, ticket, await driver.capabilities())
+        return ticket
 
     async def put(self, offset: int, payload: bytes) -> None:
         """Write into memory, across the bus."""
@@ -124,33 +137,31 @@ class Workplace:
 
 
 @dataclass(frozen=True)
-class Gemm:
-    """Operands of one GEMM in memory, and what must come out."""
+class Product:
+    """A GEMM, its operands by offset in memory, and what must come out where."""
 
-    program: list[Descriptor]
+    gemm: Gemm
     operands: dict[int, bytes]
     result: int
-    stride: int
     expected: npt.NDArray[Any]
-    list_at: int
+    end: int
 
 
-def place(m: int, k: int, n: int, *, int8: bool, base: int, caps: Caps, seed: int) -> Gemm:
-    """A random GEMM laid out from offset 0 on."""
+def place(size: Sequence[int], *, base: int, at: int, caps: Caps, seed: int) -> Product:
+    """A random GEMM (m, k, n, whether results are int8) laid out from offset ``at`` on."""
+    m, k, n, int8 = size
     rng = np.random.default_rng(seed)
     a = rng.integers(-128, 128, (m, k), dtype=np.int8)
     w = rng.integers(-128, 128, (k, n), dtype=np.int8)
-    a_stride = -(-k // 16) * 16
+    a_stride = -(-k // BEAT_BYTES) * BEAT_BYTES
     rows = np.zeros((m, a_stride), np.int8)
     rows[:, :k] = a
     bias = rng.integers(-10_000, 10_000, n).astype(np.int32)
     multiplier = rng.integers(1 << 15, 1 << 16, n).astype(np.uint16)
     shift = np.full(n, 16 + max(0, (k.bit_length() + 1) // 2), np.uint8)
     sums = (a.astype(np.float64) @ w.astype(np.float64)).astype(np.int32)
-    value_bytes = 1 if int8 else 4
-    stride = -(-n * value_bytes // 16) * 16
+    stride = -(-n * (1 if int8 else 4) // BEAT_BYTES) * BEAT_BYTES
     operands: dict[int, bytes] = {}
-    at = 0
 
     def lay(payload: bytes) -> int:
         nonlocal at
@@ -160,42 +171,59 @@ def place(m: int, k: int, n: int, *, int8: bool, base: int, caps: Caps, seed: in
         return here
 
     a_at, w_at = lay(rows.tobytes()), lay(pack_weights(w, caps.n))
-    q_at = lay(pack_parameters(bias, multiplier, shift, caps.n))
+    q_at = lay(pack_parameters(bias, multiplier, shift, caps.n)) if int8 else 0
     c_at = lay(b"\xa5" * (m * stride))
-    program = gemm_program(
-        m=m, k=k, n=n, a_addr=base + a_at, a_stride=a_stride, w_addr=base + w_at, c_addr=base + c_at,
-        c_stride=stride, caps=caps, requantise=Requantise(address=base + q_at) if int8 else None,
+    gemm = Gemm(
+        m=m, k=k, n=n, a_addr=base + a_at, a_stride=a_stride, w_addr=base + w_at, c_addr=base + c_at, c_stride=stride,
+        requantise=Requantise(address=base + q_at) if int8 else None,
     )  # fmt: skip
     wide = (values.astype(np.int64) for values in (bias, multiplier, shift))
-    return Gemm(program, operands, c_at, stride, requantise(sums, *wide) if int8 else sums, at)
+    return Product(gemm, operands, c_at, requantise(sums, *wide) if int8 else sums, at)
+
+
+async def _check(work: Workplace, product: Product) -> None:
+    """Every value is what numpy says."""
+    g, expected = product.gemm, product.expected
+    rows = np.frombuffer(await work.get(product.result, g.m * g.c_stride), np.uint8).reshape(g.m, g.c_stride)
+    got = rows[:, : g.n * expected.itemsize].copy().view(expected.dtype)
+    np.testing.assert_array_equal(got, expected)
 
 
 async def measure(machine: Machine, argument: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Run ``shapes`` (m, k, n, int8) of ``argument`` in the world that ``secure`` names; every value is checked."""
-    work = await Workplace.open(machine, secure=argument["secure"], pages=argument["pages"])
+    """Run the ``jobs`` of ``argument``, each a list of GEMMs, in the world that ``secure`` names.
+
+    A list of one GEMM is run by its own plan, a longer one packed. ``bypass``: the SoC leads past the filter.
+    """
+    bypass = bool(argument.get("bypass"))
+    work = await Workplace.open(machine, secure=argument["secure"], pages=argument["pages"], bypass=bypass)
     results = []
-    for number, (m, k, n, int8) in enumerate(argument["shapes"]):
-        gemm = place(m, k, n, int8=int8, base=work.base, caps=work.caps, seed=number)
-        if gemm.list_at + len(gemm.program) * DESCRIPTOR_BYTES > work.size:
-            raise ValueError(f"GEMM {(m, k, n)!r} does not fit {work.size} bytes")
-        for offset, payload in gemm.operands.items():
-            await work.put(offset, payload)
-        cycles = await work.run(gemm.program, gemm.list_at)
-        kind = np.int8 if int8 else np.dtype("<i4")
-        rows = np.frombuffer(await work.get(gemm.result, m * gemm.stride), np.uint8).reshape(m, gemm.stride)
-        got = rows[:, : n * np.dtype(kind).itemsize].copy().view(kind)
-        np.testing.assert_array_equal(got, gemm.expected)
-        tiles = work.caps.tiles(k) * work.caps.tiles(n)
+    for sizes in argument["jobs"]:
+        products: list[Product] = []
+        at = 0
+        for number, size in enumerate(sizes):
+            products.append(place(size, base=work.base, at=at, caps=work.caps, seed=number))
+            at = products[-1].end
+        gemms = [product.gemm for product in products]
+        alone = len(gemms) == 1
+        program = gemm_program(**vars(gemms[0]), caps=work.caps) if alone else packed_program(gemms, work.caps)
+        if at + len(program) * DESCRIPTOR_BYTES > work.size:
+            raise ValueError(f"GEMMs {sizes!r} do not fit {work.size} bytes")
+        for product in products:
+            for offset, payload in product.operands.items():
+                await work.put(offset, payload)
+        cycles = await work.run(program, at)
+        for product in products:
+            await _check(work, product)
+        n = work.caps.n
         result = {
-            "m": m,
-            "k": k,
-            "n": n,
-            "int8": int8,
+            "sizes": sizes,
             "cycles": cycles,
-            "ideal": tiles * max(m, work.caps.n),
-            "macs": m * k * n,
-            "estimate": job_cycles(gemm.program, work.caps),
-            "descriptors": len(gemm.program),
+            "ideal": sum(work.caps.tiles(g.k) * work.caps.tiles(g.n) * max(g.m, n) for g in gemms),
+            "macs": sum(g.m * g.k * g.n for g in gemms),
+            "weight_bytes": sum(g.k * g.n for g in gemms),
+            "bytes": sum(g.k * g.n + g.m * (g.k + g.n * g.value_bytes) for g in gemms),
+            "estimate": job_cycles(program, work.caps),
+            "descriptors": len(program),
         }
         emit(result)
         results.append(result)

@@ -12,7 +12,20 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["decode_bars", "npu_timeline", "page_states", "recall_latency", "ttft_bars"]
+__all__ = [
+    "INK",
+    "MUTED",
+    "canvas",
+    "decode_bars",
+    "legend",
+    "npu_timeline",
+    "page_states",
+    "recall_latency",
+    "styled",
+    "svg",
+    "ttft_bars",
+    "value_label",
+]
 
 INK, MUTED, GRID = "#1c2430", "#667085", "#e4e7ec"
 
@@ -65,7 +78,7 @@ _STYLE: Any = {
 P = ParamSpec("P")
 
 
-def _styled(plot: Callable[P, str]) -> Callable[P, str]:
+def styled(plot: Callable[P, str]) -> Callable[P, str]:
     """Draw under the page's style, which matplotlib looks at when something is made."""
 
     @wraps(plot)
@@ -76,10 +89,10 @@ def _styled(plot: Callable[P, str]) -> Callable[P, str]:
     return drawn
 
 
-@_styled
+@styled
 def ttft_bars(phases: Mapping[str, Mapping[str, int]]) -> str:
     """Time to first token per design, stacked by phase. ``phases`` are cycles; each cycle counts once."""
-    figure, axes = _canvas(height=0.55 * len(phases) + 1.35)
+    figure, axes = canvas(height=0.55 * len(phases) + 1.35)
     named = dict.fromkeys([*PHASE_COLOURS, *(phase for parts in phases.values() for phase in parts)])
     names = [phase for phase in named if any(parts.get(phase) for parts in phases.values())]
     left = [0.0] * len(phases)
@@ -89,36 +102,36 @@ def ttft_bars(phases: Mapping[str, Mapping[str, int]]) -> str:
         axes.barh(range(len(phases)), widths, left=left, height=0.62, color=colour, label=name, ec="white", lw=0.6)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for row, total in enumerate(left):
-        _value(axes, total, row, f"{total:.3f}")
+        value_label(axes, total, row, f"{total:.3f}")
     axes.set_yticks(range(len(phases)), list(phases))
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, max(left, default=1) * 1.12 or 1)
     axes.set_xlabel("million cycles from request to first token")
     axes.grid(axis="x")
-    _legend(figure, axes, len(names))
-    return _svg(figure)
+    legend(figure, axes, len(names))
+    return svg(figure)
 
 
-@_styled
+@styled
 def decode_bars(cycles: Mapping[str, float]) -> str:
     """Cycles per generated token of each design."""
-    figure, axes = _canvas(height=0.5 * len(cycles) + 0.75)
+    figure, axes = canvas(height=0.5 * len(cycles) + 0.75)
     values = [value / 1e3 for value in cycles.values()]
     colours = [DESIGN_COLOURS.get(name, MUTED) for name in cycles]
     axes.barh(range(len(values)), values, height=0.62, color=colours)
     for row, value in enumerate(values):
-        _value(axes, value, row, f"{value:,.1f}")
+        value_label(axes, value, row, f"{value:,.1f}")
     axes.set_yticks(range(len(values)), list(cycles))
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, max(values, default=1) * 1.12 or 1)
     axes.set_xlabel("thousand cycles per decoded token")
     axes.grid(axis="x")
-    return _svg(figure)
+    return svg(figure)
 
 
-@_styled
+@styled
 def page_states(
     history: Sequence[tuple[int, Mapping[str, int]]], *, end: int, marks: Sequence[tuple[int, int, str]] = ()
 ) -> str:
@@ -145,8 +158,8 @@ def page_states(
             axes.axvline((until - first) / 1e3, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
             middle = ((begin + until) / 2 - first) / 1e3
             axes.text(middle, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color=MUTED)
-    _legend(figure, whole, len(used))
-    return _svg(figure)
+    legend(figure, whole, len(used))
+    return svg(figure)
 
 
 def _stack(axes: Axes, points: Sequence[tuple[int, Mapping[str, int]]], states: Sequence[str], *, unit: float) -> None:
@@ -156,7 +169,7 @@ def _stack(axes: Axes, points: Sequence[tuple[int, Mapping[str, int]]], states: 
     axes.set_ylim(bottom=0)
 
 
-@_styled
+@styled
 def npu_timeline(busy: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Share of time in which the NPU has a job, over time: one strip per design. ``busy`` are ``(cycle, share)``."""
     figure = Figure(figsize=(9.6, 0.72 * len(busy) + 0.7), layout="constrained")
@@ -171,44 +184,44 @@ def npu_timeline(busy: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         axes.grid(axis="y")
     rows[-1].set_xlim(left=0)
     rows[-1].set_xlabel("million cycles since the request")
-    return _svg(figure)
+    return svg(figure)
 
 
-@_styled
+@styled
 def recall_latency(recalls: Sequence[Mapping[str, Any]]) -> str:
     """Cycles from asking for pages to having them, per recall. Each has ``pages``, ``latency_cycles`` and ``by``."""
-    figure, axes = _canvas(height=0.5 * max(1, len(recalls)) + 0.9)
+    figure, axes = canvas(height=0.5 * max(1, len(recalls)) + 0.9)
     values = [recall["latency_cycles"] / 1e3 for recall in recalls]
     axes.barh(range(len(values)), values, height=0.55, color="#e07b39")
     for row, value in enumerate(values):
-        _value(axes, value, row, f"{value:,.1f}")
+        value_label(axes, value, row, f"{value:,.1f}")
     axes.set_yticks(range(len(values)), [f"{r['pages']} pages by {r['by']}" for r in recalls])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, max([*values, 1e-3]) * 1.15)
     axes.set_xlabel("thousand cycles from the request until all pages are back and zero")
     axes.grid(axis="x")
-    return _svg(figure)
+    return svg(figure)
 
 
-def _canvas(*, height: float) -> tuple[Figure, Axes]:
+def canvas(*, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(9.6, height), layout="constrained")
     return figure, figure.subplots()
 
 
-def _legend(figure: Figure, axes: Axes, count: int) -> None:
+def legend(figure: Figure, axes: Axes, count: int) -> None:
     """Above the plot, flush left, so that it never lies over data."""
     handles, labels = axes.get_legend_handles_labels()
     columns = max(1, count)
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1, columnspacing=1.4)
 
 
-def _value(axes: Axes, at: float, row: int, text: str) -> None:
+def value_label(axes: Axes, at: float, row: int, text: str) -> None:
     """A figure to the right of a bar's end."""
     axes.annotate(text, (at, row), xytext=(5, 0), textcoords="offset points", va="center", fontweight="bold", color=INK)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """The figure as an SVG element whose internal names do not meet those of another figure on the page."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

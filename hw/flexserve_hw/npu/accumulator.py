@@ -14,14 +14,14 @@ ACC_WIDTH = 32
 
 
 class Accumulator(wiring.Component):
-    """``rows`` rows of N int32 in at least two banks, so that one half is read out while the other accumulates.
+    """``rows`` rows of N int32 in at least four banks, so that some are read out while another accumulates.
 
     Parameters
     ----------
     n : int
         Lanes.
     rows : int
-        Rows, a power of two of at least 4.
+        Rows, a power of two of at least 8.
 
     Members
     -------
@@ -43,10 +43,10 @@ class Accumulator(wiring.Component):
     """
 
     def __init__(self, *, n: int, rows: int):
-        if rows < 4 or rows & (rows - 1):
-            raise ValueError(f"Accumulator rows must be a power of two of at least 4, not {rows!r}")
+        if rows < 8 or rows & (rows - 1):
+            raise ValueError(f"Accumulator rows must be a power of two of at least 8, not {rows!r}")
         self._n, self._rows = n, rows
-        self._bank = min(rows // 2, BANK_WORDS)
+        self._bank = min(rows // 4, BANK_WORDS)
         super().__init__(
             {
                 "ahead_en": In(1),

@@ -49,6 +49,7 @@ def execute_command(params: NpuParams) -> data.StructLayout:
             "a_base": 16,
             "a_step": 16,
             "w_base": 16,
+            "w_step": 16,
             "c_base": 16,
             "c_step": 16,
         }

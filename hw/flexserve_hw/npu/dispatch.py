@@ -37,7 +37,7 @@ _MATMUL = data.StructLayout(
         "a_base": 16,
         "a_step": 16,
         "w_base": 16,
-        "reserved2": 16,
+        "w_step": 16,
         "c_base": 16,
         "c_step": 16,
         "reserved3": 64,
@@ -224,7 +224,7 @@ class Dispatcher(wiring.Component):
             NpuOp.MATMUL: (
                 (self._k_tiles - 1, self._matmul.a_step),
                 (self._n_tiles - 1, self._matmul.c_step),
-                (self._k_tiles, self._n_tiles),
+                (self._n_tiles - 1, self._matmul.w_step),
             ),
             NpuOp.STORE: (
                 (self._s_tiles - 1, self._store.c_step),
@@ -277,7 +277,7 @@ class Dispatcher(wiring.Component):
                     range_ok.eq(
                         (matmul.a_base + first + matmul.m <= params.a_words)
                         & (matmul.c_base + second + matmul.m <= params.c_rows)
-                        & (matmul.w_base + third * params.n <= params.w_words)
+                        & (matmul.w_base + third + self._k_tiles * params.n <= params.w_words)
                     ),
                 ]
             with m.Case(NpuOp.STORE):
@@ -323,7 +323,8 @@ class Dispatcher(wiring.Component):
             to_load.linear.eq(Mux(load_packed, products[2], 0)),
             *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("wait_prev", "wait_next", "signal_prev")),
             *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("signal_next", "accumulate", "m", "a_base")),
-            *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("a_step", "w_base", "c_base", "c_step")),
+            *(getattr(to_execute, f).eq(getattr(matmul, f)) for f in ("a_step", "w_base", "w_step", "c_base")),
+            to_execute.c_step.eq(matmul.c_step),
             to_execute.k_tiles.eq(self._k_tiles),
             to_execute.n_tiles.eq(self._n_tiles),
             to_execute.k_last.eq(((matmul.k - 1) & (n - 1)) + 1),

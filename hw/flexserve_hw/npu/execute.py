@@ -131,6 +131,8 @@ class ExecuteUnit(wiring.Component):
         n_last = Signal.like(command.n_last)
         row = Signal(range(n))
         addr = Signal(range(self._params.w_words))
+        column = Signal(range(self._params.w_words))
+        step = Signal(range(self._params.w_words))
         go = Signal()
         w_en = Signal()
         w_row = Signal(range(n))
@@ -155,7 +157,12 @@ class ExecuteUnit(wiring.Component):
             with m.If(row == n - 1):
                 m.d.sync += k_left.eq(k_left - 1)
                 with m.If(k_left == 1):
-                    m.d.sync += [k_left.eq(k_tiles), n_left.eq(n_left - 1)]
+                    m.d.sync += [
+                        k_left.eq(k_tiles),
+                        n_left.eq(n_left - 1),
+                        addr.eq(column + step),
+                        column.eq(column + step),
+                    ]
                     with m.If(n_left == 1):
                         m.d.sync += loading.eq(0)
                         m.d.comb += loaded_all.eq(1)
@@ -168,6 +175,8 @@ class ExecuteUnit(wiring.Component):
                 k_tiles.eq(command.k_tiles),
                 n_last.eq(command.n_last),
                 addr.eq(command.w_base),
+                column.eq(command.w_base),
+                step.eq(command.w_step),
                 row.eq(0),
             ]
         m.d.comb += [array.w_en.eq(w_en), array.w_row.eq(w_row)]

@@ -269,7 +269,7 @@ class FlexNpu(wiring.Component):
         ]
         halt = frames.abort | self.drain
         depths = (
-            *(params.a_words, params.w_words, params.c_rows // 2, params.q_words // 4),
+            *(params.a_words, params.w_words, params.c_rows // 4, params.q_words // 4),
             *(STORE_QUEUE, FETCHED_AHEAD),
         )
         last = max(min(depth, BANK_WORDS) for depth in depths) + 2

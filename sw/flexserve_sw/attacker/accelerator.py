@@ -128,7 +128,7 @@ class Workbench:
     def multiply(rows: int, *, a_base: int, w_base: int, c_base: int = 0, accumulate: bool = False) -> Matmul:
         """Descriptor over what the scratchpads hold."""
         return Matmul(
-            m=rows, k=SIDE, n=SIDE, a_base=a_base, a_step=rows, w_base=w_base, c_base=c_base, c_step=rows,
+            m=rows, k=SIDE, n=SIDE, a_base=a_base, a_step=rows, w_base=w_base, w_step=SIDE, c_base=c_base, c_step=rows,
             accumulate=accumulate,
         )  # fmt: skip
 

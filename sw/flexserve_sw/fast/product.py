@@ -153,8 +153,8 @@ class _Tracer:
         k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
         places = matmul.a_base + np.arange(k_tiles) * matmul.a_step + np.arange(m)[:, None]
         a = self._spaces[NpuSpace.ACTIVATIONS][places].reshape(m, k_tiles * caps.n)[:, :k]
-        tiles = self._spaces[NpuSpace.WEIGHTS][matmul.w_base : matmul.w_base + n_tiles * k_tiles * caps.n].copy()
-        w = tiles.reshape(n_tiles, k_tiles * caps.n, caps.n).transpose(1, 0, 2).reshape(k_tiles * caps.n, -1)[:k, :n]
+        places = matmul.w_base + np.arange(n_tiles) * matmul.w_step + np.arange(k)[:, None]
+        w = self._spaces[NpuSpace.WEIGHTS][places].reshape(k, n_tiles * caps.n)[:, :n]
         if a.min() < 0 or w.min() < 0:
             raise _Untraceable
         into = self._accumulators(matmul.c_base, matmul.c_step, m, n_tiles)

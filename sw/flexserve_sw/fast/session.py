@@ -45,8 +45,8 @@ def simulate(
 ) -> dict[str, Any]:
     """Run ``job`` with ``argument`` and return its result with a ``simulation`` entry of cycles and seconds.
 
-    ``on_message`` gets every message of the job with ``cycle``, ``time`` (seconds since the epoch) and ``busy`` (seconds
-    of processor time that this process has had) added.
+    ``on_message`` gets every message of the job with ``cycle``, ``time`` (seconds since the epoch) and ``busy``
+    (seconds of processor time that this process has had) added.
     ``cycles`` bounds simulated time; past it, or when everything waits for ever, ``RuntimeError`` is raised.
     """
     machine = FastMachine(

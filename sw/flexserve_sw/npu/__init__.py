@@ -1,6 +1,7 @@
 """Flex-NPU as software sees it: descriptors, weight packing, the golden executor and programs for whole GEMMs."""
 
 from .descriptors import (
+    CHANNEL_BYTES,
     DESCRIPTOR_BYTES,
     Caps,
     Descriptor,
@@ -14,14 +15,16 @@ from .descriptors import (
     pack_weights,
 )
 from .model import NpuFaulted, NpuStalled, NpuState, check, execute, perform, requantise, run_job, stalls
-from .program import Requantise, gemm_program
+from .program import Gemm, Requantise, gemm_program, packed_program
 from .timing import JobTimes, job_bursts, job_cycles, job_times
 
 __all__ = [
+    "CHANNEL_BYTES",
     "DESCRIPTOR_BYTES",
     "Caps",
     "Descriptor",
     "Fence",
+    "Gemm",
     "JobTimes",
     "Load",
     "Matmul",
@@ -40,6 +43,7 @@ __all__ = [
     "job_times",
     "pack_parameters",
     "pack_weights",
+    "packed_program",
     "perform",
     "requantise",
     "run_job",

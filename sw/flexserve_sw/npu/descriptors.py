@@ -179,6 +179,7 @@ class Matmul(_Dependent):
     a_base: int
     a_step: int
     w_base: int
+    w_step: int
     c_base: int
     c_step: int
     accumulate: bool = False
@@ -191,7 +192,7 @@ class Matmul(_Dependent):
             d.SIZE_MK__M.put(self.m) | d.SIZE_MK__K.put(self.k),
             d.SIZE_N__N.put(self.n),
             d.A__BASE.put(self.a_base) | d.A__STEP.put(self.a_step),
-            d.W__BASE.put(self.w_base),
+            d.W__BASE.put(self.w_base) | d.W__STEP.put(self.w_step),
             d.C__BASE.put(self.c_base) | d.C__STEP.put(self.c_step),
             0,
             0,
@@ -274,6 +275,7 @@ def decode(encoded: bytes) -> Descriptor:
             a_base=matmul.A__BASE.get(word[3]),
             a_step=matmul.A__STEP.get(word[3]),
             w_base=matmul.W__BASE.get(word[4]),
+            w_step=matmul.W__STEP.get(word[4]),
             c_base=matmul.C__BASE.get(word[5]),
             c_step=matmul.C__STEP.get(word[5]),
         )

@@ -152,7 +152,7 @@ def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
             k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
             if (
                 descriptor.a_base + (k_tiles - 1) * descriptor.a_step + m > caps.a_words
-                or descriptor.w_base + n_tiles * k_tiles * caps.n > caps.w_words
+                or descriptor.w_base + (n_tiles - 1) * descriptor.w_step + k_tiles * caps.n > caps.w_words
             ):
                 return NpuFault.SCRATCHPAD_RANGE
             last, depth = descriptor.c_base + (n_tiles - 1) * descriptor.c_step + m - 1, caps.c_rows
@@ -196,9 +196,8 @@ def _matmul(matmul: Matmul, state: NpuState) -> None:
     k_tiles, n_tiles = state.caps.tiles(matmul.k), state.caps.tiles(matmul.n)
     a_places = matmul.a_base + np.arange(k_tiles)[None, :] * matmul.a_step + np.arange(m)[:, None]
     a = state.a[a_places].reshape(m, k_tiles * n)[:, : matmul.k].astype(np.float64)
-    tiles = state.w[matmul.w_base : matmul.w_base + n_tiles * k_tiles * n].reshape(n_tiles, k_tiles * n, n)
     for tile in range(n_tiles):
-        w = tiles[tile, : matmul.k].astype(np.float64)
+        w = state.w[matmul.w_base + tile * matmul.w_step :][: matmul.k].astype(np.float64)
         w[:, matmul.n - tile * n :] = 0
         # Products of int8 summed over at most 65535 terms are exact in float64, and BLAS is quick there.
         product = (a @ w).astype(np.int64)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..machine import BEAT_BYTES
-from .descriptors import Caps, Descriptor, Fence, Load, Matmul, Store
+from .descriptors import DESCRIPTOR_BYTES, Caps, Descriptor, Fence, Load, Matmul, Store
 
 __all__ = ["JobTimes", "job_bursts", "job_cycles", "job_times"]
 
@@ -114,8 +114,10 @@ class _Unit:
 class _Timeline:
     """The units and the tokens between them, in cycles since the doorbell."""
 
-    def __init__(self, caps: Caps, latency: int) -> None:
+    def __init__(self, caps: Caps, latency: int, count: int) -> None:
         self.caps = caps
+        self.unfetched = max(0, count - _FETCHED_AHEAD)
+        self.fetching = 0  # beats of descriptors that are on the bus between those of loads
         self.read_latency, self.write_latency = latency + _READ_PATH, latency + _WRITE_PATH
         self.handout = _START + self.read_latency
         self.load, self.execute, self.store = _Unit(4), _Unit(4), _Unit(4)
@@ -145,6 +147,9 @@ class _Timeline:
         unit = {Load: self.load, Matmul: self.execute, Store: self.store}.get(type(descriptor))
         self.handout = max(self.handout + _DISPATCH, unit.room() if unit else self.end)
         self.handed.append(self.handout)
+        if self.unfetched:
+            self.unfetched -= 1
+            self.fetching += DESCRIPTOR_BYTES // BEAT_BYTES
         match descriptor:
             case Load():
                 done = self.run_load(descriptor)
@@ -161,7 +166,8 @@ class _Timeline:
         """Requests up to 31 ahead; beats arrive one per cycle, slower for arrays narrower than the bus."""
         take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 1, self.placed[0])))
         cost = max(1, BEAT_BYTES // self.caps.n)
-        issue, done = take, self.reads[-1]
+        issue, done = take, self.reads[-1] + self.fetching
+        self.fetching = 0
         for _, size in _load_bursts(load):
             issue = max(issue + 1, self.reads[0] + 1)
             done = max(issue + self.read_latency, done) + size * cost
@@ -224,7 +230,7 @@ class _Timeline:
 
 def job_times(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60) -> JobTimes:
     """When a job's descriptors are done with memory ``latency`` cycles and no other traffic."""
-    timeline = _Timeline(caps, latency)
+    timeline = _Timeline(caps, latency, len(descriptors))
     handed, done = [], []
     for descriptor in descriptors:
         done.append(timeline.step(descriptor))

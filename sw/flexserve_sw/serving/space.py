@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from ..machine import PAGE_BYTES
-from ..npu import Caps, Descriptor, Load, Store
+from ..npu import CHANNEL_BYTES, Caps, Descriptor, Load, Store
 from .side import Side
 
 __all__ = ["NotResident", "Space"]
@@ -146,16 +146,20 @@ class Space:
 
     def _stores(self, d: Store, caps: Caps) -> list[Store]:
         parts = []
-        for row, rows, offset, length in self._groups(d.address, d.stride, d.rows, 4 * d.n):
-            if offset % (4 * caps.n):
-                raise ValueError(f"Rows must be cut at accumulator rows of {4 * caps.n} bytes, not at byte {offset!r}")
+        value_bytes = 1 if d.quantise else 4
+        for row, rows, offset, length in self._groups(d.address, d.stride, d.rows, value_bytes * d.n):
+            tile, cut = divmod(offset, value_bytes * caps.n)
+            if cut:
+                whole = value_bytes * caps.n
+                raise ValueError(f"Rows must be cut at accumulator rows of {whole} bytes, not at byte {offset!r}")
             parts.append(
                 dataclasses.replace(
                     d,
                     address=self.physical(d.address + row * d.stride + offset),
                     rows=rows,
-                    n=length // 4,
-                    c_base=d.c_base + offset // (4 * caps.n) * d.c_step + row,
+                    n=length // value_bytes,
+                    c_base=d.c_base + tile * d.c_step + row,
+                    q_base=d.q_base + tile * CHANNEL_BYTES if d.quantise else 0,
                 )
             )
         return parts

@@ -14,7 +14,7 @@ PARAMS = NpuParams(n=8, a_words=128, w_words=128, c_rows=64)
 IN, OUT, LIST = 0x10000, 0x20000, 0x1000
 
 LOAD = npu.Load(space=NpuSpace.WEIGHTS, address=IN, stride=64, rows=4, row_bytes=64, base=0, row_step=8, word_step=1)
-MATMUL = npu.Matmul(m=8, k=8, n=8, a_base=0, a_step=8, w_base=0, c_base=0, c_step=8)
+MATMUL = npu.Matmul(m=8, k=8, n=8, a_base=0, a_step=8, w_base=0, w_step=0, c_base=0, c_step=8)
 STORE = npu.Store(address=OUT, stride=32, rows=8, n=8, c_base=0, c_step=8)
 
 
@@ -39,6 +39,7 @@ ILLEGAL = [
     (dataclasses.replace(LOAD, rows=65535, row_step=65535), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(MATMUL, a_base=121), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(MATMUL, w_base=121), NpuFault.SCRATCHPAD_RANGE),
+    (dataclasses.replace(MATMUL, n=16, w_step=121), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(MATMUL, n=16, c_step=57), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(MATMUL, k=65535, n=65535), NpuFault.SCRATCHPAD_RANGE),
     (dataclasses.replace(STORE, c_base=57), NpuFault.SCRATCHPAD_RANGE),

@@ -106,6 +106,7 @@ def random_job(rng, caps):
             m = int(rng.integers(1, min(2 * caps.n, caps.c_rows // 3) + 1))
             k, n = (int(rng.integers(1, 2 * caps.n + 1)) for _ in range(2))
             k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
+            w_step = int(rng.integers(0, k_tiles * caps.n + 1))
             job.append(
                 npu.Matmul(
                     m=m,
@@ -113,7 +114,8 @@ def random_job(rng, caps):
                     n=n,
                     a_base=int(rng.integers(0, caps.a_words - (k_tiles - 1) * 3 - m + 1)),
                     a_step=3,
-                    w_base=int(rng.integers(0, caps.w_words - k_tiles * n_tiles * caps.n + 1)),
+                    w_base=int(rng.integers(0, caps.w_words - k_tiles * caps.n - (n_tiles - 1) * w_step + 1)),
+                    w_step=w_step,
                     c_base=int(rng.integers(0, caps.c_rows - (n_tiles - 1) * m - m + 1)),
                     c_step=m,
                     accumulate=bool(rng.integers(2)),

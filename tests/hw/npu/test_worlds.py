@@ -24,13 +24,13 @@ def residue_job():
     load = dict(stride=64, rows=1, row_bytes=64, row_step=0, word_step=1)
     job.append(npu.Load(space=NpuSpace.WEIGHTS, address=0x8000, base=120, **load))
     job.append(npu.Fence())
-    job.append(npu.Matmul(m=64, k=8, n=8, a_base=0, a_step=0, w_base=120, c_base=0, c_step=0))
+    job.append(npu.Matmul(m=64, k=8, n=8, a_base=0, a_step=0, w_base=120, w_step=0, c_base=0, c_step=0))
     job.append(npu.Fence())
     job.append(npu.Store(address=OUT + 0x1000, stride=32, rows=64, n=8, c_base=0, c_step=1))
     job.append(npu.Load(space=NpuSpace.ACTIVATIONS, address=0x8000, base=64, **load))
     job.append(npu.Fence())
     for tile in range(8):
-        job.append(npu.Matmul(m=8, k=8, n=8, a_base=64, a_step=0, w_base=8 * tile, c_base=8 * tile, c_step=0))
+        job.append(npu.Matmul(m=8, k=8, n=8, a_base=64, a_step=0, w_base=8 * tile, w_step=0, c_base=8 * tile, c_step=0))
     job.append(npu.Fence())
     job.append(npu.Store(address=OUT + 0x2000, stride=32, rows=64, n=8, c_base=0, c_step=1))
     job.append(npu.Store(address=OUT + 0x3000, stride=32, rows=16, n=32, c_base=0, c_step=16, quantise=True))
@@ -45,7 +45,7 @@ def secrets_job():
         npu.Load(space=NpuSpace.WEIGHTS, **load),
         npu.Load(space=NpuSpace.PARAMETERS, **load),
         npu.Fence(),
-        npu.Matmul(m=32, k=8, n=16, a_base=0, a_step=0, w_base=0, c_base=0, c_step=32),
+        npu.Matmul(m=32, k=8, n=16, a_base=0, a_step=0, w_base=0, w_step=8, c_base=0, c_step=32),
     ]
 
 

@@ -5,7 +5,17 @@ import pytest
 
 from flexserve_sw.fast import FastMachine
 from flexserve_sw.machine import PAGE_BYTES, BusFault, Response
-from flexserve_sw.npu import Caps, Load, Store, execute, gemm_program, pack_weights
+from flexserve_sw.npu import (
+    Caps,
+    Load,
+    Requantise,
+    Store,
+    execute,
+    gemm_program,
+    pack_parameters,
+    pack_weights,
+    requantise,
+)
 from flexserve_sw.platforms import load_platform
 from flexserve_sw.serving.npu import NpuProducts
 from flexserve_sw.serving.side import Side
@@ -27,7 +37,8 @@ def scattered(pages: int, order: np.random.Generator | None, first: int = 0x8_00
 
 @pytest.mark.parametrize("n", [4, 8, 16, 32])
 @pytest.mark.parametrize(("m", "k", "columns"), [(1, 172, 344), (5, 96, 96), (37, 172, 64), (64, 33, 130)])
-def test_a_gemm_over_scattered_pages_gives_the_same_sums(n: int, m: int, k: int, columns: int) -> None:
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_gemm_over_scattered_pages_gives_the_same_sums(n: int, m: int, k: int, columns: int, int8: bool) -> None:
     random = np.random.default_rng(SEED)
     caps = Caps(n=n, a_words=1024, w_words=1024, c_rows=512)
     a_stride, c_stride = NpuProducts.strides(k, columns, caps)
@@ -35,8 +46,15 @@ def test_a_gemm_over_scattered_pages_gives_the_same_sums(n: int, m: int, k: int,
     w = random.integers(-128, 128, (k, columns), dtype=np.int8)
     packed = pack_weights(w, n)
     w_at = -(-m * a_stride // 64) * 64
-    c_at = -(-(w_at + len(packed)) // 64) * 64
-    pages = -(-(c_at + m * c_stride) // PAGE_BYTES)
+    c_at = -(-(w_at + len(packed)) // 128) * 128
+    q_at = -(-(c_at + m * c_stride) // 64) * 64
+    quantisation = (
+        random.integers(-500, 500, columns).astype(np.int32),
+        random.integers(0, 1 << 16, columns).astype(np.uint16),
+        random.integers(18, 26, columns).astype(np.uint8),
+    )
+    parameters = pack_parameters(*quantisation, n)
+    pages = -(-(q_at + len(parameters)) // PAGE_BYTES)
     space = scattered(pages, random)
     memory: dict[int, bytearray] = {f: bytearray(PAGE_BYTES) for p in range(pages) if (f := space.frame(p)) is not None}
 
@@ -63,17 +81,23 @@ def test_a_gemm_over_scattered_pages_gives_the_same_sums(n: int, m: int, k: int,
     padded[:, :k] = x
     put(0, padded.tobytes())
     put(w_at, packed)
+    put(q_at, parameters)
     program = gemm_program(
-        m=m, k=k, n=columns, a_addr=0, a_stride=a_stride, w_addr=w_at, c_addr=c_at, c_stride=c_stride, caps=caps
-    )
+        m=m, k=k, n=columns, a_addr=0, a_stride=a_stride, w_addr=w_at, c_addr=c_at, c_stride=c_stride, caps=caps,
+        requantise=Requantise(address=q_at) if int8 else None,
+    )  # fmt: skip
     execute(space.scatter(program, caps), read, write, caps)
     raw = b"".join(
         read(cut, min(16, at + length - cut))
         for at, length in space.pieces(c_at, m * c_stride)
         for cut in range(at, at + length, 16)
     )
-    sums = np.frombuffer(raw, "<i4").reshape(m, -1)[:, :columns]
-    assert (sums == x.astype(np.int32) @ w.astype(np.int32)).all()
+    sums = x.astype(np.int32) @ w.astype(np.int32)
+    if int8:
+        values = np.frombuffer(raw, "i1").reshape(m, -1)[:, :columns]
+        assert (values == requantise(sums, *(part.astype(np.int64) for part in quantisation))).all()
+    else:
+        assert (np.frombuffer(raw, "<i4").reshape(m, -1)[:, :columns] == sums).all()
 
 
 def test_a_program_over_neighbouring_pages_stays_as_it_is_but_for_addresses() -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
 from ..integers import as_exact_float, exact_product
 from ..machine import BEAT_BYTES
@@ -30,19 +32,23 @@ Operands = dict[int, bytes]
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Sums of one MATMUL, and of those that it adds to: ``a[m, K]`` times ``w[K, n]``."""
+    """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[k, n tiles]``."""
 
     a: Places
     w: Places
+    n: int
 
 
 class _Group:
-    """Products with the same left side: ``a[m, K]`` times ``w[K, n]``, of which values ``taken`` go to ``put``."""
+    """Products with the same left side: ``a[m, k tiles]`` times ``w[k, n tiles]``.
 
-    def __init__(self, a: Places, w: Places, taken: Places, put: Places) -> None:
+    ``size`` is that of a word; of the sums, values ``taken`` go to the int32 words ``put`` of memory.
+    """
+
+    def __init__(self, a: Places, w: Places, size: int, taken: Places, put: Places) -> None:
         self.put = put
-        self._a, self._w = a, w
-        self._taken = None if np.array_equal(taken, np.arange(len(a) * w.shape[1])) else taken
+        self._a, self._w, self._size = a, w, size
+        self._taken = None if np.array_equal(taken, np.arange(len(a) * w.shape[1] * size)) else taken
         self._weights: npt.NDArray[Any] | None = None
 
     def forget(self) -> None:
@@ -51,9 +57,11 @@ class _Group:
 
     def run(self, memory: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> None:
         """Multiply, and store."""
+        every = as_strided(memory, (len(memory) - self._size + 1, self._size), (1, 1), writeable=False)
         if self._weights is None:
-            self._weights = as_exact_float(memory[self._w])
-        sums = exact_product(memory[self._a], self._weights).reshape(-1)
+            self._weights = as_exact_float(every[self._w].reshape(len(self._w), -1))
+        left = every[self._a].reshape(len(self._a), -1)[:, : len(self._w)]
+        sums = exact_product(left, self._weights).reshape(-1)
         words[self.put] = sums if self._taken is None else sums[self._taken]
 
 
@@ -107,21 +115,28 @@ class Product:
         return cls(groups, [d for d in descriptors if isinstance(d, Load)], base)
 
 
+_SUMS, _ROW = 1 << 40, 1 << 20
+"""What an accumulator row holds: number of the sums times the one, row times the other, and tile."""
+
+
 class _Untraceable(Exception):
     """The job is not only a product."""
 
 
 class _Tracer:
-    """Scratchpads that hold places, and accumulators that tell which of ``_sums`` they hold, at which row and tile."""
+    """Scratchpads and accumulators that hold places instead of values.
+
+    ``_words`` are the places of a scratchpad's words, and ``_lanes`` how many bytes of each are from there; ``_held``
+    tells of which of ``_sums`` an accumulator row is part, and which row and tile of it.
+    """
 
     def __init__(self, caps: Caps, base: int) -> None:
         self._caps, self._base = caps, base
-        self._spaces = {
-            NpuSpace.ACTIVATIONS: np.full((caps.a_words, caps.n), -1, np.int64),
-            NpuSpace.WEIGHTS: np.full((caps.w_words, caps.n), -1, np.int64),
-        }
+        depths = {NpuSpace.ACTIVATIONS: caps.a_words, NpuSpace.WEIGHTS: caps.w_words}
+        self._words = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
+        self._lanes = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
         self._sums: list[_Sums] = []
-        self._held = np.full((caps.c_rows, 3), -1, np.int64)
+        self._held = np.full(caps.c_rows, -1, np.int64)
         self.stores: dict[bytes, list[tuple[int, int, int, Store]]] = {}
 
     def step(self, descriptor: Descriptor) -> None:
@@ -135,79 +150,86 @@ class _Tracer:
                 self._store(descriptor)
 
     def _load(self, load: Load) -> None:
-        if load.space not in self._spaces:
+        if load.space not in self._words:
             raise _Untraceable
-        words = self._caps.tiles(load.row_bytes)
-        content = np.full((load.rows, words * self._caps.n), -1, np.int64)
-        rows = np.arange(load.rows)[:, None]
-        content[:, : load.row_bytes] = load.address - self._base + rows * load.stride + np.arange(load.row_bytes)
-        places = load.base + rows * load.row_step + np.arange(words) * load.word_step
-        self._spaces[load.space][places.reshape(-1)] = content.reshape(-1, self._caps.n)
+        size, count = self._caps.n, self._caps.tiles(load.row_bytes)
+        places = load.base + _grid(load.rows, load.row_step, count, load.word_step)
+        self._words[load.space][places] = load.address - self._base + _grid(load.rows, load.stride, count, size)
+        self._lanes[load.space][places] = size
+        if load.row_bytes % size:
+            self._lanes[load.space][places[:, -1]] = load.row_bytes % size
 
-    def _accumulators(self, base: int, step: int, rows: int, tiles: int) -> npt.NDArray[np.int64]:
-        """Rows of the accumulators, ``[rows, tiles]``."""
-        return base + np.arange(rows)[:, None] + step * np.arange(tiles)
+    def _read(self, space: NpuSpace, places: Places, last: int) -> Places:
+        """Words of a scratchpad ``[rows, tiles]``, of the last tile of which ``last`` lanes are needed."""
+        lanes = self._lanes[space][places]
+        if lanes[:, -1].min() < last or lanes[:, :-1].min(initial=self._caps.n) < self._caps.n:
+            raise _Untraceable
+        return self._words[space][places]
 
     def _matmul(self, matmul: Matmul) -> None:
-        caps, m, k, n = self._caps, matmul.m, matmul.k, matmul.n
-        k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
-        places = matmul.a_base + np.arange(k_tiles) * matmul.a_step + np.arange(m)[:, None]
-        a = self._spaces[NpuSpace.ACTIVATIONS][places].reshape(m, k_tiles * caps.n)[:, :k]
-        places = matmul.w_base + np.arange(n_tiles) * matmul.w_step + np.arange(k)[:, None]
-        w = self._spaces[NpuSpace.WEIGHTS][places].reshape(k, n_tiles * caps.n)[:, :n]
-        if a.min() < 0 or w.min() < 0:
-            raise _Untraceable
-        into = self._accumulators(matmul.c_base, matmul.c_step, m, n_tiles)
+        size, m, k, n = self._caps.n, matmul.m, matmul.k, matmul.n
+        k_tiles, n_tiles = self._caps.tiles(k), self._caps.tiles(n)
+        from_a = matmul.a_base + _grid(m, 1, k_tiles, matmul.a_step)
+        from_w = matmul.w_base + _grid(k, 1, n_tiles, matmul.w_step)
+        # Weights of columns that nobody asks for are multiplied, too, so they are to be there.
+        a = self._read(NpuSpace.ACTIVATIONS, from_a, (k - 1) % size + 1)
+        w = self._read(NpuSpace.WEIGHTS, from_w, size)
+        into = matmul.c_base + _grid(m, 1, n_tiles, matmul.c_step)
         if matmul.accumulate:
-            before = self._find(into)
-            if before[1:] != (0, 0) or (len(self._sums[before[0]].a), self._sums[before[0]].w.shape[1]) != (m, n):
+            number, row, tile = self._find(into)
+            before = self._sums[number]
+            if (row, tile, len(before.a), before.n) != (0, 0, m, n) or len(before.w) % size:
                 raise _Untraceable
-            a = np.hstack((self._sums[before[0]].a, a))
-            w = np.vstack((self._sums[before[0]].w, w))
-        self._held[into, 0] = len(self._sums)
-        self._held[into, 1] = np.arange(m)[:, None]
-        self._held[into, 2] = np.arange(n_tiles)
-        self._sums.append(_Sums(a, w))
+            a, w = np.hstack((before.a, a)), np.vstack((before.w, w))
+        self._held[into] = len(self._sums) * _SUMS + _grid(m, _ROW, n_tiles, 1)
+        self._sums.append(_Sums(a, w, n))
 
-    def _find(self, spots: npt.NDArray[np.int64]) -> tuple[int, int, int]:
+    def _find(self, spots: Places) -> tuple[int, int, int]:
         """The sums that the accumulators ``spots`` hold, all of one MATMUL in order; and the first row and tile."""
         held = self._held[spots]
-        number, row, tile = (int(part) for part in held[0, 0])
+        first = int(held[0, 0])
         rows, tiles = spots.shape
-        if (
-            number < 0
-            or (held[:, :, 0] != number).any()
-            or (held[:, :, 1] != row + np.arange(rows)[:, None]).any()
-            or (held[:, :, 2] != tile + np.arange(tiles)).any()
-        ):
+        if first < 0 or not np.array_equal(held, first + _grid(rows, _ROW, tiles, 1)):
             raise _Untraceable
-        return number, row, tile
+        return first // _SUMS, first % _SUMS // _ROW, first % _ROW
 
     def _store(self, store: Store) -> None:
         if store.quantise:
             raise _Untraceable
         tiles = self._caps.tiles(store.n)
-        number, row, tile = self._find(self._accumulators(store.c_base, store.c_step, store.rows, tiles))
+        number, row, tile = self._find(store.c_base + _grid(store.rows, 1, tiles, store.c_step))
         sums = self._sums[number]
-        if tile * self._caps.n + store.n > sums.w.shape[1]:
+        if tile * self._caps.n + store.n > sums.n:
             raise _Untraceable
-        self.stores.setdefault(sums.a.tobytes(), []).append((number, row, tile, store))
+        key = len(sums.w).to_bytes(4, "little") + sums.a.tobytes()
+        self.stores.setdefault(key, []).append((number, row, tile, store))
 
     def group(self, key: bytes) -> _Group:
         """The product behind all stores of one left side."""
+        size = self._caps.n
         numbers = list(dict.fromkeys(number for number, _, _, _ in self.stores[key]))
         parts = [self._sums[number] for number in numbers]
         starts = np.cumsum([0, *(part.w.shape[1] for part in parts)])
         first = dict(zip(numbers, starts.tolist(), strict=False))
-        width, taken, put = int(starts[-1]), [], []
+        width, taken, put = int(starts[-1]) * size, [], []
         for number, row, tile, store in self.stores[key]:
-            rows, columns = np.arange(store.rows)[:, None], np.arange(store.n)
-            taken.append(((row + rows) * width + first[number] + tile * self._caps.n + columns).reshape(-1))
-            put.append(((store.address - self._base + rows * store.stride) // 4 + columns).reshape(-1))
+            begin = row * width + (first[number] + tile) * size
+            taken.append((begin + _grid(store.rows, width, store.n, 1)).reshape(-1))
+            begin = (store.address - self._base) // 4
+            put.append((begin + _grid(store.rows, store.stride // 4, store.n, 1)).reshape(-1))
         # In the order of the sums, so that all of them in order need not be picked.
-        order = np.argsort(np.concatenate(taken), kind="stable")
+        every = np.concatenate(taken)
+        order = np.argsort(every, kind="stable")
         w = np.hstack([part.w for part in parts])
-        return _Group(parts[0].a, w, np.concatenate(taken)[order], np.concatenate(put)[order])
+        return _Group(parts[0].a, w, size, every[order], np.concatenate(put)[order])
+
+
+@lru_cache(maxsize=256)
+def _grid(rows: int, row_step: int, columns: int, column_step: int) -> Places:
+    """``[rows, columns]`` of distances from the first, to be read only."""
+    grid: Places = np.arange(rows)[:, None] * row_step + np.arange(columns) * column_step
+    grid.flags.writeable = False
+    return grid
 
 
 def _spans(loads: Sequence[Load], space: NpuSpace, base: int) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack soak axi-soak gemm-soak bench-fast bench-mem bench-npu fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
+.PHONY: help setup demo attack soak axi-soak gemm-soak bench-fast bench-mem bench-npu bench-share fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -46,6 +46,10 @@ bench-fast: $(STAMP) ## hold the transaction-level machine beside the RTL; resul
 bench-mem: $(STAMP) ## measure what the filter costs, each figure beside its limit; results in build/bench/mem.json
 	@mkdir -p $(BUILD)/bench
 	$(BIN)/flexserve bench mem --json $(BUILD)/bench/mem.json
+
+bench-share: $(STAMP) ## measure how the NPU changes hands and how two worlds share it; results in build/bench/share.json
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench share --json $(BUILD)/bench/share.json
 
 bench-npu: $(STAMP) ## measure what the NPU does, each figure beside its limit; results and report in build/bench/
 	@mkdir -p $(BUILD)/bench

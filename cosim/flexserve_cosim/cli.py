@@ -186,6 +186,22 @@ def bench_fast_command(
         raise typer.Exit(EXIT_CHECK)
 
 
+@bench_app.command("share")
+def bench_share_command(
+    tokens: Annotated[int, typer.Option(help="Tokens that the model answers while frames come.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of frames and of contents at power-up.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
+) -> None:
+    """Measure on the RTL how long the NPU takes to change hands, and how two worlds get on that share it.
+
+    Ends with 1 if a figure misses its limit.
+    """
+    from .commands.bench_share import ShareOptions, bench_share
+
+    if not bench_share(ShareOptions(tokens=tokens, seed=seed, json=json), console()):
+        raise typer.Exit(EXIT_CHECK)
+
+
 @bench_app.command("npu")
 def bench_npu_command(
     sweep: Annotated[bool, typer.Option(help="Measure many shapes, too.")] = True,

@@ -141,7 +141,7 @@ class NpuFault(IntEnum):
     BAD_TICKET = 5
     """The job's ticket is not the present one; nothing was run."""
     ABORTED = 6
-    """Stopped by CONTROL.abort or because the NPU changes hands."""
+    """Stopped by CONTROL.abort or because the NPU changes hands; FAULT.index tells what is done."""
     QUEUE_OVERFLOW = 7
     """Doorbell with a full queue; the job was not taken."""
 

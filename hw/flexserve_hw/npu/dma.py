@@ -39,6 +39,8 @@ class BurstWalker(wiring.Component):
     Members
     -------
     rows : In(stream), bursts : Out(stream)
+    ends : Out(1)
+        The burst that is shown is the walk's last.
     idle : Out(1)
         No rows are held.
 
@@ -55,6 +57,7 @@ class BurstWalker(wiring.Component):
             {
                 "rows": In(stream.Signature(walk(addr_width))),
                 "bursts": Out(stream.Signature(burst(addr_width))),
+                "ends": Out(1),
                 "idle": Out(1),
             }
         )
@@ -80,6 +83,7 @@ class BurstWalker(wiring.Component):
             row_next.eq(Mux(row[width], 0, row + stride) | (row[width] << width)),
             self.rows.ready.eq(~active),
             self.idle.eq(~active),
+            self.ends.eq((left == size) & (rows == 1)),
             bursts.valid.eq(active),
             bursts.payload.addr.eq(addr),
             bursts.payload.beats.eq(size),

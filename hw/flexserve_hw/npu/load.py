@@ -15,6 +15,9 @@ __all__ = ["LoadUnit", "fault_place"]
 _MOST = 32
 """Beats of the longest read burst."""
 
+_AHEAD = 512
+"""Beats that may be on their way: enough for a memory latency of as many cycles. A stopped job waits for them."""
+
 
 def fault_place(addr_width: int) -> data.StructLayout:
     """A failed transfer: its descriptor and byte address; one bit more than the bus has, for what lies past its end."""
@@ -22,7 +25,8 @@ def fault_place(addr_width: int) -> data.StructLayout:
 
 
 class LoadUnit(wiring.Component):
-    """Runs LOADs: bursts are requested up to 31 ahead, also of following LOADs, and placed as they arrive.
+    """Runs LOADs: up to 31 bursts, 512 beats at most, are requested ahead, also of following LOADs, and placed as they
+    arrive.
 
     Parameters
     ----------
@@ -86,6 +90,7 @@ class LoadUnit(wiring.Component):
         waiting = Signal()
         issue = Signal()
         outstanding = Signal(range(OUTSTANDING + 1))
+        ahead = Signal(range(_AHEAD + 1))
         beyond = Signal()
         beyond_index = Signal(16)
         m.d.comb += [
@@ -104,7 +109,12 @@ class LoadUnit(wiring.Component):
             places.i.payload.eq(command),
             beyond.eq(walker.bursts.valid & walker.bursts.payload.beyond),
             issue.eq(
-                walker.bursts.valid & ~beyond & ~self.stop & (outstanding != OUTSTANDING) & (~waiting | self.ar.ready)
+                walker.bursts.valid
+                & ~beyond
+                & ~self.stop
+                & (outstanding != OUTSTANDING)
+                & (ahead <= _AHEAD - _MOST)
+                & (~waiting | self.ar.ready)
             ),
             walker.bursts.ready.eq(issue),
             self.ar.valid.eq(waiting),
@@ -117,7 +127,11 @@ class LoadUnit(wiring.Component):
         with m.Elif(self.ar.ready):
             m.d.sync += waiting.eq(0)
         answered = self.r.valid & self.r.ready & self.r.payload.last
-        m.d.sync += outstanding.eq(outstanding + issue - answered)
+        arrived = self.r.valid & self.r.ready
+        m.d.sync += [
+            outstanding.eq(outstanding + issue - answered),
+            ahead.eq(ahead + Mux(issue, walker.bursts.payload.beats, 0) - arrived),
+        ]
         placing, failed, row_start = self._place(m, places.o)
         m.d.comb += [
             self.idle.eq(self.quiet & walker.idle & ~placing & ~places.o.valid),

@@ -61,6 +61,8 @@ class StoreUnit(wiring.Component):
         And nothing taken is unfinished.
     fault : Out(1), where : Out
         A burst was refused, or a row begins past the end of the address space.
+    kept : Out(16)
+        Every STORE before the descriptor of this index is in memory, all its bursts answered without an error.
     scrub, scrub_addr : In
         As for :class:`~flexserve_hw.npu.scratchpad.Scratchpad`.
 
@@ -93,6 +95,7 @@ class StoreUnit(wiring.Component):
                 "idle": Out(1),
                 "fault": Out(1),
                 "where": Out(fault_place(width)),
+                "kept": Out(16),
                 "scrub": In(1),
                 "scrub_addr": In(range(STORE_QUEUE)),
             }
@@ -245,8 +248,8 @@ class StoreUnit(wiring.Component):
     def _write(self, m, walker, beats, index):
         """Announce bursts whose beats are there, send the beats, collect the answers."""
         width = self._params.bus.addr_width
-        place = fault_place(width)
-        m.submodules.places = places = StreamQueue(shape=place, depth=OUTSTANDING + 1)
+        entry = data.StructLayout({"place": fault_place(width), "ends": 1})
+        m.submodules.places = places = StreamQueue(shape=entry, depth=OUTSTANDING + 1)
         m.submodules.lengths = lengths = StreamQueue(shape=6, depth=4)
         ready = Signal(range(STORE_QUEUE + 4))
         outstanding = Signal(range(OUTSTANDING + 1))
@@ -271,8 +274,9 @@ class StoreUnit(wiring.Component):
             lengths.i.valid.eq(issue),
             lengths.i.payload.eq(bursts.payload.beats),
             places.i.valid.eq(issue),
-            places.i.payload.index.eq(index),
-            places.i.payload.addr.eq(bursts.payload.addr),
+            places.i.payload.place.index.eq(index),
+            places.i.payload.place.addr.eq(bursts.payload.addr),
+            places.i.payload.ends.eq(walker.ends),
             places.o.ready.eq(self.b.valid),
             self.b.ready.eq(1),
             self.quiet.eq(outstanding == 0),
@@ -299,7 +303,12 @@ class StoreUnit(wiring.Component):
         refused = self.b.valid & self.b.payload.error
         m.d.comb += [
             self.fault.eq((refused | beyond) & ~self.stop),
-            self.where.eq(places.o.payload),
+            self.where.eq(places.o.payload.place),
         ]
+        lost = Signal()
+        with m.If(self.b.valid):
+            m.d.sync += lost.eq(lost | self.b.payload.error)
+            with m.If(places.o.payload.ends & ~lost & ~self.b.payload.error):
+                m.d.sync += self.kept.eq(places.o.payload.place.index + 1)
         with m.If(~refused):
             m.d.comb += [self.where.index.eq(index), self.where.addr.eq(bursts.payload.addr | (1 << width))]

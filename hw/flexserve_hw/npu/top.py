@@ -317,7 +317,6 @@ class FlexNpu(wiring.Component):
                     m.d.sync += [index.eq(store.where.index), where.eq(store.where.addr)]
                 with m.Elif(halt):
                     m.d.comb += [fail.eq(1), report.eq(NpuFault.ABORTED)]
-                    m.d.sync += [index.eq(dispatch.index), where.eq(0)]
                 with m.Elif(dispatch.fault):
                     m.d.comb += [fail.eq(1), report.eq(dispatch.code)]
                     m.d.sync += [index.eq(dispatch.index), where.eq(dispatch.where)]
@@ -336,6 +335,8 @@ class FlexNpu(wiring.Component):
                 m.d.comb += [self.phase.eq(Phase.STOP), self._stop.eq(1)]
                 with m.If(quiet):
                     m.next = "CLEAR"
+                    with m.If(code == NpuFault.ABORTED):  # where the owner may go on
+                        m.d.sync += index.eq(store.kept)
             with m.State("CLEAR"):
                 m.d.comb += [
                     self.phase.eq(Phase.CLEAR),

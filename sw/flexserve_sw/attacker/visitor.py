@@ -224,9 +224,9 @@ class Visitor:
 
     async def _compute(self, phone: Phone, frames: list[int], *, over: bool) -> Sweep:
         """Take the NPU back if it is lent, and have it bring pages into the OS's memory or write ``over`` them."""
-        if self.protected and await phone.os.npu_state() is State.FLEX:
-            await phone.os.recall_npu()
-        state = await phone.os.npu_state()
+        if self.protected and await phone.os.npu.state() is State.FLEX:
+            await phone.os.npu.recall()
+        state = await phone.os.npu.state()
         if state is not State.NORMAL:
             raise RuntimeError(f"The OS must have the NPU to attack with it, not find it in {state.name}")
         sweep, before = Sweep(), self._contents(frames)

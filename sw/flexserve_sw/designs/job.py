@@ -110,7 +110,7 @@ class _Run:
         if plan.pressure and index == plan.pressure_at + plan.pressure_hold:
             await self.ease()
         if plan.npu_recall_at == index and plan.design.npu and plan.design.secure:
-            self._npu_recall = phone.machine.spawn(phone.os.recall_npu(), name="os: recall of the NPU")
+            self._npu_recall = phone.machine.spawn(phone.os.npu.recall(), name="os: recall of the NPU")
 
     async def ease(self) -> None:
         """Wait until the OS has got what it wanted, and let the other program end."""
@@ -188,6 +188,7 @@ def _result(
             "latency_cycles_max": max((recall["latency_cycles"] for recall in recalls), default=None),
             "recalls": recalls,
             "npu_latency_cycles": npu_latency,
+            "npu_jobs_resumed": phone.serving.resumed,
         },
         "pages_moved": vars(phone.serving.pager.statistics),
         "cma_pages_migrated": phone.os.cma.migrated,

@@ -42,7 +42,7 @@ ARGUMENTS: dict[str, Any] = {
     "dram_bytes": 16 << 20,
     "flash_bytes": 64 << 20,
     "grace": 4_000_000,
-    "npu_grace": 2_000_000,
+    "npu_grace": 16_000,
     "timeline": True,
 }
 """Argument of the job and defaults.

@@ -12,8 +12,12 @@ from ..sync import Mutex
 __all__ = ["NpuCounters", "NpuDriver", "NpuJobFailed"]
 
 
+_ABORT_AGAIN = 256
+"""Cycles after which an abort is repeated: it may have come before the doorbell."""
+
+
 class NpuJobFailed(Exception):
-    """The NPU ended a job with a fault."""
+    """The NPU ended a job with a fault. After ABORTED every STORE before descriptor ``index`` is in memory."""
 
     def __init__(self, fault: NpuFault, index: int, address: int) -> None:
         super().__init__(f"The NPU ended a job with {fault.name} at descriptor {index}, address {address:#x}")
@@ -53,7 +57,13 @@ class NpuDriver:
         self._turn = Mutex(machine)
         self._over = machine.event()
         self._tag = 0
+        self._running = 0
         self.jobs = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits for its turn."""
+        return self._running > 0
 
     async def capabilities(self) -> Caps:
         """Array size and depths of the NPU's memories."""
@@ -69,10 +79,18 @@ class NpuDriver:
 
         Raises :class:`NpuJobFailed`.
         """
+        self._running += 1
+        try:
+            await self._run(address, count, ticket)
+        finally:
+            self._running -= 1
+
+    async def _run(self, address: int, count: int, ticket: int) -> None:
         machine, frame, by = self._machine, self.frame, self._by
         async with self._turn:
             self._tag = (self._tag + 1) & 0xFFFF
             self.jobs += 1
+            self._over.clear()
             await machine.write_register(frame.JOB_ADDR_LO, address & 0xFFFF_FFFF, by=by)
             await machine.write_register(frame.JOB_ADDR_HI, address >> 32, by=by)
             await machine.write_register(frame.JOB_COUNT, count, by=by)
@@ -88,7 +106,6 @@ class NpuDriver:
 
     async def _finished(self, address: int) -> None:
         """Wait for the interrupt, or for :meth:`revoke`: the interrupts of an NPU that changed hands never come."""
-        self._over.clear()
         waiter = self._machine.spawn(self._watch(), name="npu: completion")
         await self._over.wait()
         if not waiter.done():
@@ -99,6 +116,27 @@ class NpuDriver:
     async def _watch(self) -> None:
         await self._machine.wait_interrupt(self._line)
         self._over.set()
+
+    async def live(self) -> bool:
+        """Whether this world has the NPU."""
+        return bool(NpuFrame.STATUS__LIVE.get(await self._machine.read_register(self.frame.STATUS, by=self._by)))
+
+    async def abort(self) -> bool:
+        """Stop the job that runs and wait for its end, as ABORTED or well.
+
+        False: it will not end by itself, as the NPU has changed hands; see :meth:`revoke`.
+        """
+        job = self.jobs
+
+        def runs() -> bool:
+            return self.busy and self.jobs == job
+
+        while runs():
+            await self._machine.write_register(self.frame.CONTROL, NpuFrame.CONTROL__ABORT.put(1), by=self._by)
+            await self._machine.delay(_ABORT_AGAIN)
+            if runs() and not await self.live() and runs():
+                return False
+        return True
 
     def revoke(self) -> None:
         """The NPU was taken away: a job that runs ends as aborted."""

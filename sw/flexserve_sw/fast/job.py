@@ -194,7 +194,7 @@ class Job:
         dram.reads.wanted, dram.writes.wanted = traffic.read / cycles, traffic.written / cycles
 
     def stop(self, code: NpuFault) -> None:
-        """End the job at once with a fault, unless it has ended."""
+        """End the job at once with a fault, unless it has ended. Every STORE before the fault's index is in memory."""
         if self._running:
             self.catch_up()
         if self._running:

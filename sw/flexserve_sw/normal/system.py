@@ -5,24 +5,22 @@ from __future__ import annotations
 import random
 
 from ..census import PageCensus
-from ..drivers.command import CommandPort, CommandRefused
+from ..drivers.command import CommandRefused
 from ..machine import Initiator, Machine
 from ..monitor.layout import Extent, Layout, extents_of
 from ..monitor.monitor import EXTENT, SLOT_BYTES, SLOT_EXTENTS
 from ..monitor.smc import Request, Status
 from ..platforms import Platform
-from ..regs import GATE_NORMAL, GateNormal, RecallCommand, RecallState
 from ..timeline import Timeline
 from .buddy import BuddyAllocator, OutOfMemory
 from .cma import CmaArea
 from .flexmem import FlexMemManager
+from .npu import NpuManager
 from .storage import StorageDriver, StorageError
 
 __all__ = ["NormalOs"]
 
 _BY = Initiator.NORMAL_CPU
-_NPU_POLL = 100
-"""Cycles between two looks at the NPU gate."""
 _CLUSTER = 16
 """Pages that the other program's memory comes in.
 
@@ -55,7 +53,7 @@ class NormalOs:
         self.cma = CmaArea(machine, platform, timeline, area=layout.cma, elsewhere=self.ordinary)
         self.flexmem = FlexMemManager(machine, timeline, census, returned=self._page_returned)
         self.storage = StorageDriver(machine, timeline)
-        self.gate = CommandPort(machine, GATE_NORMAL.CMD, by=_BY)
+        self.npu = NpuManager(machine, timeline)
         self.lend_limit = layout.lendable.count
         self._promised = 0
         self._occupy(platform, random.Random(seed))
@@ -99,7 +97,7 @@ class NormalOs:
                 case Request.FLASH_WRITE, (offset, address, length):
                     await self.storage.write(offset, address, length)
                 case Request.LEND_NPU, ():
-                    await self._lend_npu()
+                    await self.npu.lend()
                 case _:
                     return (Status.NOT_SUPPORTED, 0)
         except OutOfMemory:
@@ -155,30 +153,6 @@ class NormalOs:
         await self._machine.store(self.layout.shared.address + slot * SLOT_BYTES, words, by=_BY)
         return (Status.OK, len(extents))
 
-    async def _lend_npu(self) -> None:
-        """Lend the NPU, once it is back if it is on its way."""
-        while await self.npu_state() in (RecallState.RECALLING, RecallState.SCRUBBING):
-            await self._machine.delay(_NPU_POLL)
-        await self.gate.command(RecallCommand.DELEGATE, 0, 1)
-
     def lent_extents(self) -> list[Extent]:
         """Runs of pages that are lent now."""
         return extents_of(sorted(self.flexmem.lent))
-
-    async def recall_npu(self) -> int:
-        """Take the NPU back; return the cycles it took.
-
-        The gate's note that the NPU came back is waited for, not its state: it may be lent again at once.
-        """
-        begin = self._machine.now
-        returned = GateNormal.IRQ_STATUS__RETURNED
-        with self._timeline.span("recall", "recall NPU"):
-            await self._machine.write_register(GATE_NORMAL.IRQ_STATUS, returned.put(1), by=_BY)
-            await self.gate.command(RecallCommand.RECALL, 0, 1)
-            while not returned.get(await self._machine.read_register(GATE_NORMAL.IRQ_STATUS, by=_BY)):
-                await self._machine.delay(_NPU_POLL)
-        return self._machine.now - begin
-
-    async def npu_state(self) -> RecallState:
-        """State of the NPU as the gate tells it."""
-        return RecallState(GateNormal.STATE__STATE.get(await self._machine.read_register(GATE_NORMAL.STATE, by=_BY)))

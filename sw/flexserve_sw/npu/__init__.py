@@ -16,6 +16,7 @@ from .descriptors import (
 )
 from .model import NpuFaulted, NpuStalled, NpuState, check, execute, perform, requantise, run_job, stalls
 from .program import Gemm, Requantise, gemm_program, packed_program
+from .resume import remainder
 from .timing import JobTimes, job_bursts, job_cycles, job_times
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "pack_weights",
     "packed_program",
     "perform",
+    "remainder",
     "requantise",
     "run_job",
     "stalls",

@@ -130,6 +130,12 @@ def _flags(descriptor: Descriptor) -> tuple[bool, bool, bool, bool]:
     return descriptor.wait_prev, descriptor.wait_next, descriptor.signal_prev, descriptor.signal_next
 
 
+def tokens_of(descriptor: Descriptor) -> tuple[str | None, ...]:
+    """Tokens of a descriptor's four flags (wait_prev, wait_next, signal_prev, signal_next), None for a flag not set."""
+    pairs = zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True)
+    return tuple(link if flag else None for flag, link in pairs)
+
+
 def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
     """Fault that the hardware finds in a descriptor before it does anything for it, or NONE."""
     if any(flag and link is None for flag, link in zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True)):

@@ -221,6 +221,11 @@ class Serving:
     async def _counters(self) -> NpuCounters | None:
         return await self._lease.driver.counters() if self._lease is not None else None
 
+    @property
+    def resumed(self) -> int:
+        """NPU jobs of the last answer that were stopped and went on, as the OS had wanted the NPU in between."""
+        return self._products.resumed if isinstance(self._products, NpuProducts) else 0
+
     async def _prepare(
         self, stored: tuple[StoredSegment, ...], config: ModelConfig, *, rows: int, positions: int
     ) -> tuple[PagedTensors, PagedCache]:

@@ -15,7 +15,7 @@ from ..llm.image import Tensor
 from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
 from ..monitor.monitor import Monitor
 from ..monitor.smc import Request
-from ..npu import DESCRIPTOR_BYTES, Caps, encode_program, gemm_program
+from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, gemm_program, remainder
 from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
@@ -39,6 +39,9 @@ class NpuLease(Protocol):
     async def take(self) -> int:
         """Make sure that the NPU is ours; return the ticket that jobs must quote."""
 
+    async def yielded(self) -> bool:
+        """Whether the NPU was wanted back while a job ran, so that the job is to go on later. It is given back then."""
+
     async def give(self) -> None:
         """Let it go."""
 
@@ -60,6 +63,10 @@ class OwnNpu:
             self._ready = True
         return 0
 
+    async def yielded(self) -> bool:
+        """Nobody wants it back."""
+        return False
+
     async def give(self) -> None:
         """Nothing to give back."""
 
@@ -68,7 +75,7 @@ class BorrowedNpu:
     """The OS's NPU, lent to the secure world through the gate.
 
     ``held`` tells whether the secure world has it; after a recall the next :meth:`take` borrows it anew, with a new
-    ticket.
+    ticket. ``borrowed`` counts lendings.
     """
 
     def __init__(self, machine: Machine, monitor: Monitor, platform: Platform, timeline: Timeline) -> None:
@@ -80,10 +87,11 @@ class BorrowedNpu:
         self.ticket = 0
         self.borrowed = 0
         self._ready = False
+        self._wanted = False
 
     async def take(self) -> int:
         """Borrow the NPU unless it is ours; raises :class:`~..monitor.Refused` if the OS keeps it."""
-        if not self.held:
+        while not self.held:
             with self._timeline.span("npu", "borrow"):
                 if not self._ready:
                     await self._machine.delay(self._init)
@@ -91,14 +99,41 @@ class BorrowedNpu:
                 await self._monitor.request(Request.LEND_NPU)
                 self.ticket = await self._machine.read_register(GATE_SECURE.TICKET, by=Initiator.SECURE_CPU)
                 await self.port.command(RecallCommand.ACCEPT, 0, 1, ticket=self.ticket)
+                self.held = True
+                self.borrowed += 1
                 await self.driver.enable_interrupts()
-            self.held = True
-            self.borrowed += 1
         return self.ticket
 
-    def revoke(self) -> None:
-        """The grace period of a recall ran out: the NPU is gone, and with it the job that ran."""
+    async def recall(self) -> None:
+        """The OS wants the NPU: stop the job that runs, if one does, and give it back.
+
+        Whoever runs the job gives the NPU back itself, once it knows how far the job came.
+        """
+        lending = self.borrowed
+        while self.held and self.borrowed == lending:
+            if self.driver.busy:
+                self._wanted = True
+                if not await self.driver.abort():
+                    self._revoke()
+            else:
+                await self.give()
+
+    async def yielded(self) -> bool:
+        """Give the NPU back if a job ended because the OS wants it or has taken it."""
+        wanted, self._wanted = self._wanted, False
+        if wanted:
+            await self.give()
+        return wanted
+
+    async def expired(self) -> None:
+        """The grace period of a recall ran out: unless it is lent anew already, the NPU is gone, and its job."""
+        lending = self.borrowed
+        if self.held and not await self.driver.live() and self.borrowed == lending:
+            self._revoke()
+
+    def _revoke(self) -> None:
         self.held = False
+        self._wanted = self.driver.busy
         self.driver.revoke()
 
     async def give(self) -> None:
@@ -188,6 +223,7 @@ class NpuProducts:
         self._timeline = timeline
         self._pool = _DescriptorPool(space, descriptors)
         self.macs = 0
+        self.resumed = 0
 
     @staticmethod
     def strides(k: int, n: int, caps: Caps) -> tuple[int, int]:
@@ -252,20 +288,34 @@ class NpuProducts:
         return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
 
     async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
-        """Run a job; once more if the OS took the NPU away in the middle.
+        """Run a job to its end, in as many parts as the OS takes the NPU away in the middle.
 
-        Inputs are untouched, so the sums are the same.
+        Inputs are untouched, so what is done later gives what it would have given.
         """
-        for last in (False, True):
+        while count:
             ticket = await self._lease.take()
             try:
                 with self._timeline.span("npu", name, rows=rows, descriptors=count):
                     await self._lease.driver.run(address, count, ticket=ticket)
                 return
             except NpuJobFailed as error:
-                if last or error.fault is not NpuFault.ABORTED:
+                if error.fault is not NpuFault.ABORTED or not await self._lease.yielded():
                     raise
-                await self._lease.give()
+                self.resumed += 1
+                if error.index:
+                    address, count = await self._rest(address, count, error.index)
+
+    async def _rest(self, address: int, count: int, kept: int) -> tuple[int, int]:
+        """Write the list of what is left of a job whose STOREs before ``kept`` are done; return its place and count."""
+        size = DESCRIPTOR_BYTES
+        encoded = await self._space.load_physical(address, count * size)
+        program = [decode(encoded[at : at + size]) for at in range(0, len(encoded), size)]
+        rest = encode_program(remainder(program, kept, self._caps))
+        if not rest:
+            return address, 0
+        place = self._pool.place(len(rest))
+        await self._space.store(place, rest)
+        return self._space.physical(place), len(rest) // size
 
 
 def _whole_pages(length: int) -> int:

@@ -103,10 +103,8 @@ class RecallHandler:
             self.alarms += GateSecure.IRQ_STATUS__CORRUPT.get(status)
             if GateSecure.IRQ_STATUS__EXPIRED.get(status):
                 self.expired += 1
-                npu.revoke()
+                await npu.expired()
             if GateSecure.IRQ_STATUS__RECALL.get(status):
-                # Under the pager's lock no job runs.
-                async with self._pager.lock:
-                    with self._timeline.span("serve recall", "NPU"):
-                        await npu.give()
+                with self._timeline.span("serve recall", "NPU"):
+                    await npu.recall()
             await self._monitor.switch(World.NORMAL)

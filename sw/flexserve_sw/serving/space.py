@@ -81,6 +81,10 @@ class Space:
         """Read a range."""
         return b"".join([await self._side.load(at, piece) for at, piece in self.pieces(address, length)])
 
+    async def load_physical(self, address: int, length: int) -> bytes:
+        """Read by the address on the bus, as the NPU does."""
+        return await self._side.load(address, length)
+
     async def store(self, address: int, payload: bytes) -> None:
         """Write a range."""
         start = 0

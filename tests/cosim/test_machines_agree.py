@@ -1,11 +1,15 @@
 """The demo on the RTL and on the transaction-level machine: same answers, same states of every page, same time."""
 
+from typing import Any
+
 import pytest
 
 from flexserve_cosim.build import build
 from flexserve_cosim.fastbench.compare import agreement
-from flexserve_cosim.fastbench.jobs import bench_jobs
+from flexserve_cosim.fastbench.jobs import NAMES, bench_jobs
+from flexserve_cosim.fastbench.speed import FASTER, Sampler, Stopwatch, speed
 from flexserve_cosim.fastbench.suite import on_both
+from tests.sw.phone_bench import serve_fast
 
 DEMO = ("flexserve", "nw-base", "strawman", "strawman-opt", "flexserve (no recall)")
 
@@ -65,3 +69,43 @@ def test_each_difference_misses_its_limit(changes: dict[str, object], missed: se
 def test_machines_that_did_not_do_the_same_are_not_compared() -> None:
     with pytest.raises(ValueError, match="must do the same, not 2 and 1 times"):
         list(agreement("job", result(), result(decode_cycles=[100])))
+
+
+def test_every_job_has_its_name() -> None:
+    with bench_jobs() as jobs:
+        assert tuple(job.name for job in jobs) == NAMES
+        assert set(DEMO) < set(NAMES)
+
+
+def test_stopwatch_goes_from_power_on_to_the_end_by_processor_time() -> None:
+    watch = Stopwatch()
+    stamps = (("boot", "begin", 3.0), ("boot", "end", 4.0), ("close", "begin", 9.0), ("close", "end", 9.5))
+    for name, event, busy in stamps:
+        watch.see({"kind": "phase", "name": name, "event": event, "busy": busy, "time": 100 + 2 * busy})
+    watch.see({"kind": "token", "busy": 20.0})
+    assert watch.seconds == 6.5
+
+
+def test_speed_is_of_the_median_run_with_and_without_the_software_of_the_job() -> None:
+    durations = iter([0.5, 0.25, 9.0])
+
+    def fast(listener: Any) -> None:
+        serve_fast()
+        for name, event, busy in (("boot", "begin", 1.0), ("close", "end", 1.0 + next(durations))):
+            listener({"kind": "phase", "name": name, "event": event, "busy": busy})
+
+    figures = {figure.name: figure for figure in speed("job", 10.0, fast, runs=3)}
+    assert figures["transaction-level machine"].value == 0.5
+    faster = figures["times faster"]
+    assert (faster.value, faster.at_least, faster.holds) == (20.0, FASTER, False)
+    own = figures["of the time, the job's own software, the same on both"].value
+    assert 0 < own < 0.5
+    assert figures["times faster without that"].value == pytest.approx((10.0 - own) / (0.5 - own))
+
+
+def test_sampler_tells_the_machine_from_its_software() -> None:
+    with Sampler() as sampler:
+        for _ in range(4):
+            serve_fast()
+    assert min(sampler.machine, sampler.software) > 0
+    assert sampler.software_share == sampler.software / (sampler.software + sampler.machine)

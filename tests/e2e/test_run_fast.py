@@ -56,3 +56,9 @@ def test_machine_that_can_not_be_is_refused(arguments: tuple[str, ...], sentence
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_job_that_the_bench_does_not_know_is_refused() -> None:
+    done = flexserve("bench", "fast", "--job", "quick")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "There is no job 'quick'; jobs are flexserve, nw-base" in done.stderr

@@ -17,6 +17,7 @@ from flexserve_hw.params import BusParams, FlexMemParams, NpuParams, SocParams
 from flexserve_sw.errors import UserError
 
 from ..compiler import build_root
+from ..fastbench.jobs import NAMES
 from ..fastbench.suite import compare_machines
 from ..fpga import DEVICE, Cost, cost_of
 from ..membench.figures import Figure
@@ -92,11 +93,12 @@ def bench_fast(options: FastOptions, console: Console) -> bool:
     def tell(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
+    for name in options.jobs:
+        if name not in NAMES:
+            raise UserError(f"There is no job {name!r}; jobs are {', '.join(NAMES)}.")
     find_toolchain()
     with pending(options.json) as (json,):
         figures = list(compare_machines(names=options.jobs, progress=tell))
-        if not figures:
-            raise UserError(f"There is no job {options.jobs[0]!r}; without --job all are run, each by its name.")
         console.print(figure_table(figures, {figure.group: figure.group for figure in figures}))
         _write(json, figures, {})
     return _verdict(figures, options.json, tell)

@@ -17,12 +17,17 @@ from flexserve_sw.llm.checkpoint import expected_shapes
 from flexserve_sw.llm.llama2c import write_llama2c
 from flexserve_sw.llm.tokenizer import write_llama2c_tokenizer
 
-__all__ = ["JOB", "LARGER", "BenchJob", "bench_jobs"]
+__all__ = ["JOB", "LARGER", "NAMES", "BenchJob", "bench_jobs"]
 
 JOB = "flexserve_sw.designs.job:serve"
 
 LARGER = ModelConfig(dim=256, hidden=512, layers=4, heads=8, kv_heads=4, vocab=768, seq_len=256)
 """A model of ten times the weights of the embedded one: what a table of the default size has room for."""
+
+_CALM, _MODEL = "flexserve (no recall)", "(larger model)"
+
+NAMES = (*DESIGNS, _CALM, _MODEL)
+"""Of all jobs, in order."""
 
 _PRESSURE = 24
 _TOKENS, _LARGER_TOKENS = 24, 8
@@ -42,9 +47,9 @@ def bench_jobs() -> Iterator[list[BenchJob]]:
     with TemporaryDirectory(prefix="flexserve-fast-") as folder:
         demo = {"tokens": _TOKENS, "pressure": _PRESSURE}
         jobs = [BenchJob(name, {**demo, "design": name}) for name in DESIGNS]
-        jobs.append(BenchJob("flexserve (no recall)", {**demo, "design": "flexserve", "pressure": 0}))
+        jobs.append(BenchJob(_CALM, {**demo, "design": "flexserve", "pressure": 0}))
         argument = {**_larger(Path(folder)), "tokens": _LARGER_TOKENS, "design": "flexserve"}
-        yield [*jobs, BenchJob("(larger model)", argument)]
+        yield [*jobs, BenchJob(_MODEL, argument)]
 
 
 def _larger(folder: Path) -> dict[str, str]:

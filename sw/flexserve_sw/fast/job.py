@@ -156,7 +156,6 @@ class Job:
             self._plan(REFUSAL_CYCLES, lambda: self._fail(NpuFault.BAD_DESCRIPTOR, 0, address))
             return
         self._program = memories.program(self._fetch(count), port.dram.timing)
-        self._late = [0.0, 0.0]
         self._before = [port.dram.reads.moved, port.dram.writes.moved]
         self._share()
         if type(port.filter).listener is not None:

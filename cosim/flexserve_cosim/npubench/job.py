@@ -33,6 +33,7 @@ from flexserve_sw.regs import (
     GATE_SECURE,
     TZC,
     FlexmemSecure,
+    NpuFrame,
     RecallCommand,
     Tzc400Region,
 )
@@ -66,6 +67,9 @@ class Workplace:
             ticket = await cls._boot(machine, secure=secure, pages=pages)
         by = _SECURE if secure else _NORMAL
         driver = NpuDriver(machine, by=by)
+        # After reset the NPU is scrubbed before anybody's frame is live.
+        while not NpuFrame.STATUS__LIVE.get(await machine.read_register(driver.frame.STATUS, by=by)):
+            await machine.delay(100)
         await driver.enable_interrupts()
         return cls(machine, machine.dram.base, pages * PAGE_BYTES, by, ticket, await driver.capabilities())
 

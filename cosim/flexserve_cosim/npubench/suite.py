@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from flexserve_hw.params import SocParams
 from flexserve_sw.fast.memory import DramTiming
 
@@ -20,6 +22,7 @@ __all__ = [
     "GROUPS",
     "LAYER",
     "PREFILL",
+    "RANDOM",
     "SWEEP",
     "YARDSTICKS",
     "Measurements",
@@ -66,6 +69,19 @@ SWEEP: list[list[Size]] = [
 ]
 """Jobs whose use of the array is shown by shape."""
 
+
+def _random(count: int, seed: int) -> list[list[Size]]:
+    rng = np.random.default_rng(seed)
+    jobs: list[list[Size]] = []
+    for _ in range(count):
+        m, k, n = (int(size) for size in rng.integers(1, (201, 257, 257)))
+        jobs.append([(m, k, n, bool(rng.integers(2)))])
+    return jobs
+
+
+RANDOM: list[list[Size]] = _random(40, 4)
+"""Jobs of random sizes, for the cost model."""
+
 GROUPS = {
     "gemm": "GEMMs of a 16x16 array, operands in DRAM (60 cycles), through the filter, secure; doorbell to interrupt",
     "decode": "Decode: weights as a share of the bus's bandwidth, one row",
@@ -76,6 +92,9 @@ GROUPS = {
 """Groups of figures, and what they are about."""
 
 _BUS_BYTES = 16
+
+_LIMIT = 10_000_000
+"""Cycles in which all jobs end, or something hangs."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +109,12 @@ def measure(*, sweep: bool = True, progress: Progress | None = None) -> Measurem
     """Run every job on the RTL; each value of each result is compared on the way."""
     common = [*[[size] for size in YARDSTICKS], *PREFILL, *DECODE]
     runs = []
-    for bypass, jobs in ((False, [*common, *(SWEEP if sweep else [])]), (True, common)):
+    for bypass, jobs in ((False, [*common, *([*SWEEP, *RANDOM] if sweep else [])]), (True, common)):
         simulator = build("soc", SocParams(bypass=bypass), progress=progress)
         if progress:
             progress(f"Running {len(jobs)} jobs " + ("past the filter" if bypass else "through the filter"))
         argument = {"secure": not bypass, "bypass": bypass, "pages": 512, "jobs": jobs}
-        result = simulate(simulator, JOB, argument, dram=DRAM)
+        result = simulate(simulator, JOB, argument, dram=DRAM, cycle_limit=_LIMIT)
         runs.append({tuple(job): found for job, found in zip(map(tuple, jobs), result["results"], strict=True)})
     return Measurements(*runs)
 

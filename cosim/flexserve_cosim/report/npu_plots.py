@@ -47,6 +47,7 @@ def use_bars(shares: Mapping[str, float]) -> str:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, 112)
+    axes.margins(y=0.01)
     axes.set_xlabel("% of the array's multiply-accumulates, doorbell to interrupt")
     axes.grid(axis="x")
     return svg(figure)

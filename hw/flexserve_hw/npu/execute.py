@@ -23,7 +23,7 @@ class ExecuteUnit(wiring.Component):
     """Runs MATMULs: n tiles outside, k tiles inside, all rows of the activations for each tile.
 
     A weight walker loads the next tile into the array while the row walker streams activations through the present one.
-    Tiles follow each other, also from one MATMUL to the next, every max(M, N) cycles.
+    Tiles follow each other, also from one MATMUL to the next, every max(M, N) cycles, and never within three.
 
     Parameters
     ----------
@@ -199,11 +199,12 @@ class ExecuteUnit(wiring.Component):
         c_addr = Signal(range(params.c_rows))
         later = Signal()
         a_mask = Signal(n)
+        pause = Signal(range(3))
         issue = Signal()
         tile_end = Signal()
         end = Signal()
         m.d.comb += [
-            issue.eq(active & ~self.stop & ((row != 0) | ahead)),
+            issue.eq(active & ~self.stop & ((row != 0) | (ahead & (pause == 0)))),
             tile_taken.eq(issue & (row == 0)),
             tile_end.eq(issue & (row == now.m - 1)),
             end.eq(tile_end & (k_left == 1) & (n_left == 1)),
@@ -212,6 +213,8 @@ class ExecuteUnit(wiring.Component):
             self.row.eq(issue),
             self.give_load.eq(end & now.signal_prev),
         ]
+        # A tile whose weights wait already could follow one of a row or two before its sums are in the accumulators.
+        m.d.sync += pause.eq(Mux(tile_taken, 2, pause - (pause != 0)))
         with m.If(issue):
             m.d.sync += [
                 row.eq(row + 1),

@@ -78,8 +78,6 @@ class FlexNpu(wiring.Component):
     """
 
     def __init__(self, *, params: NpuParams):
-        if params.bus.data_width != 128:
-            raise ValueError(f"NPU bus must have 128 data bits, not {params.bus.data_width!r}")
         self._params = params
         super().__init__(
             {

@@ -40,6 +40,12 @@ _STORE_QUEUE = 64
 _FILL = 5
 """Cycles beyond N from the last row of activations to its sums being readable."""
 
+_BANK_ROWS = 1024
+"""Rows of the largest bank of accumulators."""
+
+_SLOTS = 8
+"""STOREs that are looked at for one that still reads."""
+
 _END = 2
 """Cycles from the last answer to the interrupt."""
 
@@ -131,6 +137,7 @@ class _Timeline:
         self.array_free = 0
         self.sent = self.sent_beats = self.announced = 0
         self.waiting: deque[tuple[int, int]] = deque()
+        self.reading: deque[tuple[set[int], int, int]] = deque(maxlen=_SLOTS)  # banks, and from when to when
         self.end = 0
 
     def wait(self, flag: bool, link: str, at: int) -> int:
@@ -190,11 +197,35 @@ class _Timeline:
         end = start + (tiles - 1) * each + matmul.m
         self.array_free = start + tiles * each
         self.execute.free = start + max(0, tiles - 2) * each + n
+        if matmul.m >= n:
+            banks = self.banks(matmul.c_base, matmul.c_step, self.caps.tiles(matmul.n), matmul.m)
+            self.hold_stores(banks, start + n + (0 if matmul.accumulate else each), start + tiles * each + n)
         if matmul.signal_prev:
             self.tokens["el"].append(end)
         if matmul.signal_next:
             self.tokens["es"].append(end + n + _FILL)
         return end + n + _FILL
+
+    def banks(self, base: int, step: int, tiles: int, rows: int) -> set[int]:
+        """Banks of the accumulators in which the rows of some tiles lie."""
+        size = min(self.caps.c_rows // 4, _BANK_ROWS)
+        return {(base + tile * step + row) // size for tile in range(tiles) for row in (0, rows - 1)}
+
+    def hold_stores(self, banks: set[int], begin: int, end: int) -> None:
+        """Reading rows out waits while the array adds to rows of the same bank: put off what was not read by then."""
+        held = [
+            max(begin, first) for where, first, last in self.reading if last > begin and first < end and where & banks
+        ]
+        if not held or end <= min(held):
+            return
+        delay = end - min(held)
+        self.reading = deque(((w, f + delay if f > begin else f, t + delay) for w, f, t in self.reading), _SLOTS)
+        self.store.free += delay
+        self.sent += delay
+        self.announced += delay
+        self.end += delay
+        self.waiting = deque((size, when + delay) for size, when in self.waiting)
+        self.tokens["se"] = deque(when + delay if when > begin else when for when in self.tokens["se"])
 
     def run_store(self, store: Store) -> int:
         """Rows are read piece by piece, and a burst is announced when its beats are there."""
@@ -223,6 +254,8 @@ class _Timeline:
             self.waiting.append((size, self.sent))
             self.sent_beats += size
         self.store.free = read + 1
+        banks = self.banks(store.c_base, store.c_step, self.caps.tiles(store.n), store.rows)
+        self.reading.append((banks, take, read))
         if store.signal_prev:
             self.tokens["se"].append(read)
         return answered

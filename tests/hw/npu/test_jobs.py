@@ -74,6 +74,42 @@ def test_write_data_do_not_wait_for_their_address_to_be_taken(stall):
     bench.run(testbench)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("n", [4, 8])
+def test_few_rows_behind_many_add_each_tile_to_the_sums_of_the_one_before(n, rows):
+    """While the many rows are computed, the weights of the few are loaded already."""
+    bench = Bench(SMALL[n])
+    k, before = 4 * n, 4 * n
+    load = dict(stride=0, rows=1, row_step=0, word_step=1, base=0)
+    shape = dict(k=k, n=n, a_base=0, a_step=0, w_base=0, w_step=0, c_step=0)
+    job = [
+        npu.Load(space=NpuSpace.ACTIVATIONS, address=0x10000, row_bytes=before * n, **load),
+        npu.Load(space=NpuSpace.WEIGHTS, address=0x11000, row_bytes=k * n, **load),
+        npu.Fence(),
+        npu.Matmul(m=before, c_base=0, **shape),
+        npu.Matmul(m=rows, c_base=before, **shape),
+        npu.Fence(),
+        npu.Store(address=0x20000, stride=4 * n, rows=before + rows, n=n, c_base=0, c_step=0),
+    ]
+    memory = bench.ram.bytes
+    memory[0x10000:0x12000] = np.random.default_rng(n).integers(0, 256, 0x2000)
+    golden = memory.copy()
+
+    def read(address, length):
+        return golden[address : address + length].tobytes()
+
+    def write(address, payload):
+        golden[address : address + len(payload)] = np.frombuffer(payload, np.uint8)
+
+    npu.execute(job, read, write, bench.caps)
+
+    async def testbench(ctx):
+        assert await bench.job(ctx, job, limit=5_000) == 1
+        np.testing.assert_array_equal(memory[0x20000:0x21000], golden[0x20000:0x21000])
+
+    bench.run(testbench)
+
+
 def random_job(rng, caps):
     """A job of any legal descriptors, fenced but for STOREs in a row: memory 0x10000 to 0x1FFFF in, 0x20000 on out."""
     job = []

@@ -10,7 +10,7 @@ BUILD  := build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo attack soak axi-soak gemm-soak bench-mem bench-npu bench-share bench-sim fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
+.PHONY: help setup demo attack soak axi-soak gemm-soak bench-fast bench-mem bench-npu bench-share bench-sim fpga wave verilog test test-fast formal mutants lint format regs docs clean distclean
 
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
@@ -38,6 +38,10 @@ attack: $(STAMP) ## run every attack, and each again with protection off, on the
 
 soak: $(STAMP) ## put the filter under ten million random transactions, checked by the golden model; goes on where it was
 	$(BIN)/flexserve soak --output $(BUILD)/soak
+
+bench-fast: $(STAMP) ## hold the transaction-level machine beside the RTL; results in build/bench/fast.json
+	@mkdir -p $(BUILD)/bench
+	$(BIN)/flexserve bench fast --json $(BUILD)/bench/fast.json
 
 bench-mem: $(STAMP) ## measure what the filter costs, each figure beside its limit; results in build/bench/mem.json
 	@mkdir -p $(BUILD)/bench

@@ -23,8 +23,8 @@ from cocotb.handle import HierarchyObject, LogicObject
 from flexserve_sw.errors import UserError
 from flexserve_sw.fast.memory import DramTiming, FlashTiming
 from flexserve_sw.machine import MachineDied
+from flexserve_sw.tasks import Kernel
 
-from .kernel import Kernel
 from .machine import RtlMachine
 
 Message = dict[str, Any]

@@ -54,6 +54,9 @@ def run_command(
         int, typer.Option(help="Pages that the operating system takes back in the middle of the answer.")
     ] = 24,
     array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
+    machine: Annotated[
+        str, typer.Option(help="rtl: simulate the RTL. fast: a transaction-level model of it, without Verilator.")
+    ] = "rtl",
     seed: Annotated[
         int, typer.Option(help="Seed of everything random: contents at power-up, who occupies which page.")
     ] = 1,
@@ -80,6 +83,7 @@ def run_command(
         designs=tuple(design or ()),
         pressure=pressure,
         array=array,
+        machine=machine,
         seed=seed,
         waves=waves,
         trace=trace,
@@ -161,6 +165,24 @@ def bench_memory_command(
     from .commands.bench import MemoryOptions, bench_memory
 
     if not bench_memory(MemoryOptions(pages=pages, large=large, seed=seed, json=json), console()):
+        raise typer.Exit(EXIT_CHECK)
+
+
+@bench_app.command("fast")
+def bench_fast_command(
+    job: Annotated[
+        list[str] | None,
+        typer.Option(help="Job: a design, or 'flexserve (no recall)' or '(larger model)'. Repeatable; default all."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
+) -> None:
+    """Hold the transaction-level machine beside the RTL: the same jobs, their answers, times, and how long they take.
+
+    Wants a computer that does nothing else. Ends with 1 if a figure misses its limit.
+    """
+    from .commands.bench import FastOptions, bench_fast
+
+    if not bench_fast(FastOptions(jobs=tuple(job or ()), json=json), console()):
         raise typer.Exit(EXIT_CHECK)
 
 

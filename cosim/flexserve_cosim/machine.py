@@ -23,8 +23,8 @@ from flexserve_sw.machine import (
     World,
     normal_world,
 )
+from flexserve_sw.tasks import Kernel, Latch, SimTask
 
-from .kernel import Kernel, Latch, RtlTask
 from .simlib import Completion, load_library
 
 __all__ = ["AccessAborted", "RtlMachine"]
@@ -210,7 +210,7 @@ class RtlMachine:
         """Whether the line is high now."""
         return bool(self._library.phone_interrupts() & _LINES[line])
 
-    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> RtlTask[T]:
+    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> SimTask[T]:
         """Start a coroutine beside the caller."""
         return self._kernel.spawn(coroutine, name=name)
 

@@ -27,6 +27,8 @@ __all__ = ["JobFailed", "SimulatorDied", "Stopped", "converse", "simulate", "sim
 
 Message = dict[str, Any]
 
+_STAMPS = ("cycle", "time", "cpu")
+
 
 class SimulatorDied(UserError):
     """The simulator's process ended before its job did."""
@@ -107,7 +109,7 @@ def simulate(
         Handed to the job; JSON-able, like its messages and its result.
     on_message
         Called with each message of the job as it is made, with ``cycle``, ``time`` (seconds since the epoch) and
-        ``cpu`` (seconds that the simulator's process has computed) added.
+        ``cpu`` (seconds of processor time that the simulator has had) added.
     dram, flash, flash_bytes, clock_hz
         The platform.
     waves
@@ -213,7 +215,7 @@ def _run(
                         message = json.loads(line)
                         if message["type"] == "message":
                             if on_message:
-                                on_message(message["body"] | {name: message[name] for name in ("cycle", "time", "cpu")})
+                                on_message(message["body"] | {stamp: message[stamp] for stamp in _STAMPS})
                         elif message["type"] == "error":
                             raise _error(message["body"])
                         else:

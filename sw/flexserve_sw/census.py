@@ -1,4 +1,4 @@
-"""How many pages are in which state, over time."""
+"""How many pages are in which state, over time, and which states each page goes through."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["PageCensus"]
 class PageCensus:
     """States of pages that are not NORMAL, as the software of both worlds learns of them.
 
-    ``history`` for the report.
+    ``history`` counts them over time, for the report; ``sequences`` has the names of each page's states in order.
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
@@ -22,9 +22,11 @@ class PageCensus:
         self._states: dict[int, RecallState] = {}
         self._counts: Counter[RecallState] = Counter()
         self.history: list[dict[str, Any]] = []
+        self.sequences: dict[int, list[str]] = {}
 
     def _move(self, pages: Iterable[int], state: RecallState) -> None:
         for page in pages:
+            self.sequences.setdefault(page, []).append(state.name)
             before = self._states.pop(page, RecallState.NORMAL)
             if before is not RecallState.NORMAL:
                 self._counts[before] -= 1

@@ -27,14 +27,20 @@ BEAT_BYTES = 16
 """Bytes of a data beat; bulk transfers are multiples of it."""
 
 
-class World(Enum):
+class _Name(Enum):
+    """Names that many look-ups go by. A member is itself alone, so its identity is hash enough, and the quickest."""
+
+    __hash__ = object.__hash__
+
+
+class World(_Name):
     """Security state of an access: what the master puts on AxPROT[1]."""
 
     NORMAL = "normal"
     SECURE = "secure"
 
 
-class Initiator(Enum):
+class Initiator(_Name):
     """Port of the SoC through which an access enters. Hardware, not software, ties ports to worlds.
 
     The normal CPU and the hostile device are non-secure whatever they ask for; the secure CPU chooses per access.
@@ -54,7 +60,7 @@ class Response(IntEnum):
     DECERR = 3
 
 
-class Interrupt(Enum):
+class Interrupt(_Name):
     """Interrupt lines of the SoC, level-sensitive."""
 
     FLEX_NORMAL = "irq_flex_n"

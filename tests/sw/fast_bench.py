@@ -27,7 +27,7 @@ def run(program: Callable[[FastMachine], Awaitable[T]], *, booted: bool = True, 
             await boot(machine)
         return await program(machine)
 
-    return machine.kernel.run(machine.spawn(main(), name="program"), limit=20_000_000)
+    return machine.kernel.complete(machine.spawn(main(), name="program"), limit=20_000_000)
 
 
 async def boot(machine: FastMachine, *, lock: bool = True, gate: bool = True, managers: int = 1) -> None:

@@ -52,7 +52,7 @@ def serve_fast(
     """Run the serving job; ``hook`` looks into the phone, ``messages`` collects what the job emits."""
     own = machine(array=options.get("array", 16))
     job = serve(own, argument(**options), (messages if messages is not None else []).append, hook=hook)
-    return own.kernel.run(own.spawn(job, name="serve"), limit=LIMIT)
+    return own.kernel.complete(own.spawn(job, name="serve"), limit=LIMIT)
 
 
 def on_phone(program: Callable[[Phone], Awaitable[T]], **options: Any) -> T:
@@ -64,4 +64,4 @@ def on_phone(program: Callable[[Phone], Awaitable[T]], **options: Any) -> T:
         await phone.boot()
         return await program(phone)
 
-    return own.kernel.run(own.spawn(main(), name="program"), limit=LIMIT)
+    return own.kernel.complete(own.spawn(main(), name="program"), limit=LIMIT)

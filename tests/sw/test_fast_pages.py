@@ -253,3 +253,34 @@ def test_transfer_under_way_at_reset_ends_with_an_error() -> None:
         assert (await store.join())[0] is Response.SLVERR
 
     run(program)
+
+
+@pytest.mark.parametrize(
+    ("base", "pages"),
+    [
+        (WINDOW, 0),
+        (WINDOW, 65),
+        (WINDOW + 1, 64),
+        (WINDOW, 192),
+        (0xF_FFC0, 128),
+    ],
+    ids=["empty", "part of a table word", "unaligned", "larger than the table", "past the last address"],
+)
+def test_unsound_window_is_never_taken_over(base: int, pages: int) -> None:
+    async def program(machine: FastMachine) -> None:
+        for register, value in ((FLEX_SECURE.WINDOW_BASE, base), (FLEX_SECURE.WINDOW_PAGES, pages)):
+            await machine.write_register(register, value, by=S)
+        await machine.write_register(FLEX_SECURE.CONTROL, 2, by=S)
+        await machine.write_register(TZC.GATE_KEEPER, 1, by=S)
+        await machine.delay(100_000)
+        assert await machine.read_register(FLEX_SECURE.CONTROL, by=S) == 2
+        assert await machine.read_register(FLEX_NORMAL.WINDOW_PAGES, by=N) == 0
+        assert await machine.read_register(TZC.GATE_KEEPER, by=S) == 1
+        assert await command(machine, C.DELEGATE, WINDOW, by=N) is R.OUT_OF_WINDOW
+        # What was set when the window was enabled counts, not what is made sound afterwards.
+        for register, value in ((FLEX_SECURE.WINDOW_BASE, WINDOW), (FLEX_SECURE.WINDOW_PAGES, 64)):
+            await machine.write_register(register, value, by=S)
+        await machine.delay(100_000)
+        assert await machine.read_register(FLEX_SECURE.CONTROL, by=S) == 2
+
+    run(program, booted=False)

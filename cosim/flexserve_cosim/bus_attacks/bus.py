@@ -13,8 +13,8 @@ from cocotb.handle import HierarchyObject
 
 from flexserve_hw.params import FlexMemParams
 from flexserve_sw.machine import World
+from flexserve_sw.tasks import Kernel, Latch, SimTask
 
-from ..kernel import Kernel, Latch, RtlTask
 from .lines import Lines
 from .memory import Memory
 from .traffic import BUS, Burst
@@ -121,7 +121,7 @@ class FilterBus:
 
     # Time ------------------------------------------------------------------------------------------------------
 
-    def spawn(self, script: Coroutine[Any, Any, Any], name: str) -> RtlTask[Any]:
+    def spawn(self, script: Coroutine[Any, Any, Any], name: str) -> SimTask[Any]:
         """Start a script beside the caller."""
         return self.kernel.spawn(script, name=name)
 

@@ -9,8 +9,8 @@ from flexserve_sw.attacker.weakness import Weakness
 from flexserve_sw.machine import PAGE_BYTES, World
 from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, FlexmemSecure, Tzc400
 from flexserve_sw.regs import RecallCommand as C
+from flexserve_sw.tasks import Latch
 
-from ..kernel import Latch
 from .case import attack
 from .scene import FIRST, BusScene, Trials
 from .traffic import Burst

@@ -11,8 +11,8 @@ from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, FlexmemSecure
 from flexserve_sw.regs import RecallCommand as C
 from flexserve_sw.regs import RecallResult as R
 from flexserve_sw.regs import RecallState as S
+from flexserve_sw.tasks import Latch
 
-from ..kernel import Latch
 from .bus import FilterBus
 from .case import attack
 from .scene import FIRST, PAGES, BusScene, Trials

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -16,14 +17,19 @@ from flexserve_hw.params import BusParams, FlexMemParams, NpuParams, SocParams
 from flexserve_sw.errors import UserError
 
 from ..compiler import build_root
+from ..fastbench.jobs import NAMES
+from ..fastbench.suite import compare_machines
 from ..fpga import DEVICE, Cost, cost_of
 from ..membench.figures import Figure
 from ..membench.stream import cache_figures
 from ..membench.suite import GROUPS, LARGE, measure, measure_cached, measure_large
-from ..outputs import pending
+from ..outputs import PendingFile, pending
 from ..toolchain import find_toolchain
 
-__all__ = ["DESIGNS", "FpgaOptions", "MemoryOptions", "bench_fpga", "bench_memory", "figure_table"]
+__all__ = [
+    "DESIGNS", "FastOptions", "FpgaOptions", "MemoryOptions", "bench_fast", "bench_fpga", "bench_memory",
+    "figure_table",
+]  # fmt: skip
 
 DESIGNS: dict[str, tuple[str, SocParams]] = {
     "filter": ("filter", SocParams()),
@@ -78,23 +84,57 @@ def bench_memory(options: MemoryOptions, console: Console) -> bool:
         tell("Following the accesses of a run through caches of the table")
         figures += cache_figures(group=flex.group)
         console.print(figure_table(figures, GROUPS))
-        missed = [figure for figure in figures if figure.holds is False]
-        if json is not None:
-            json.write_json(
-                {
-                    "version": importlib.metadata.version("flexserve"),
-                    "parameters": asdict(flex),
-                    "seed": options.seed,
-                    "figures": [figure.as_json() for figure in figures],
-                    "holds": not missed,
-                }
-            )
+        _write(json, figures, {"parameters": asdict(flex), "seed": options.seed})
+    return _verdict(figures, options.json, tell)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastOptions:
+    """The command line of ``flexserve bench fast``; see its help."""
+
+    jobs: tuple[str, ...]
+    json: Path | None
+
+
+def bench_fast(options: FastOptions, console: Console) -> bool:
+    """Hold the transaction-level machine beside the RTL; return whether every figure keeps its limit."""
+
+    def tell(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    for name in options.jobs:
+        if name not in NAMES:
+            raise UserError(f"There is no job {name!r}; jobs are {', '.join(NAMES)}.")
+    find_toolchain()
+    with pending(options.json) as (json,):
+        figures = list(compare_machines(names=options.jobs, progress=tell))
+        console.print(figure_table(figures, {figure.group: figure.group for figure in figures}))
+        _write(json, figures, {})
+    return _verdict(figures, options.json, tell)
+
+
+def _write(file: PendingFile | None, figures: Sequence[Figure], about: dict[str, Any]) -> None:
+    """Write the figures, if to a file."""
+    if file is not None:
+        file.write_json(
+            {
+                "version": importlib.metadata.version("flexserve"),
+                **about,
+                "figures": [figure.as_json() for figure in figures],
+                "holds": all(figure.holds is not False for figure in figures),
+            }
+        )
+
+
+def _verdict(figures: Sequence[Figure], path: Path | None, tell: Callable[[str], None]) -> bool:
+    """Tell which figures miss their limits; whether none does."""
+    missed = [figure for figure in figures if figure.holds is False]
     for figure in missed:
-        tell(f"MISSED: {figure.name}: {figure.value:,.6g} {figure.unit}, limit {figure.limit}")
+        tell(f"MISSED: {figure.group}: {figure.name}: {figure.value:,.6g} {figure.unit}, limit {figure.limit}")
     limited = sum(figure.holds is not None for figure in figures)
     tell(f"{limited - len(missed)} of {limited} limits kept.")
-    if options.json is not None:
-        tell(f"Wrote {options.json}")
+    if path is not None:
+        tell(f"Wrote {path}")
     return not missed
 
 

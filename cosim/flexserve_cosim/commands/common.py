@@ -9,14 +9,15 @@ from typing import Any
 from flexserve_hw.bus.axi4 import PAGE_BYTES
 from flexserve_hw.params import DRAM_BASE, BusParams, FlexMemParams, NpuParams, SocParams
 from flexserve_sw.errors import UserError
+from flexserve_sw.fast import simulate as simulate_fast
 from flexserve_sw.fast.memory import DramTiming, FlashTiming
 from flexserve_sw.platforms import Platform, load_platform
 
 from ..build import SimBuild
-from ..session import simulate
+from ..session import Stopped, simulate
 from ..sessions import Job, Simulate
 
-__all__ = ["CLOCK_HZ", "dram_timing", "filter_params", "flash_timing", "on_rtl", "soc_params"]
+__all__ = ["CLOCK_HZ", "dram_timing", "filter_params", "flash_timing", "on_fast", "on_rtl", "soc_params"]
 
 CLOCK_HZ = 1_000_000_000
 """The SoC's clock, by which costs in seconds become cycles."""
@@ -61,6 +62,29 @@ def flash_timing(platform: Platform) -> FlashTiming:
         latency=platform.seconds(platform.flash.latency, CLOCK_HZ),
         bytes_per_cycle=platform.per_cycle(platform.flash.bandwidth, CLOCK_HZ),
     )
+
+
+def on_fast(*, array: int, seed: int) -> Simulate:
+    """A way to run jobs on the transaction-level machine, one at a time."""
+    platform = load_platform()
+
+    def run(job: Job, emit: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> dict[str, Any]:
+        def listen(message: Mapping[str, Any]) -> None:
+            if stop.is_set():
+                raise Stopped("The machine was stopped because the run was given up.")
+            emit(message)
+
+        return simulate_fast(
+            job.function,
+            dict(job.argument),
+            on_message=listen,
+            array=array,
+            dram=dram_timing(platform),
+            flash=flash_timing(platform),
+            seed=seed,
+        )
+
+    return run
 
 
 def on_rtl(build: SimBuild, recording: SimBuild | None, *, seed: int) -> Simulate:

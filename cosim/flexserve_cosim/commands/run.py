@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from flexserve_hw.params import SocParams
 from flexserve_sw.designs.design import DESIGNS, find_design
 from flexserve_sw.designs.plan import Plan, check
 from flexserve_sw.errors import UserError
@@ -21,18 +22,21 @@ from ..build import build
 from ..outputs import pending
 from ..report.run import require_plots, run_page
 from ..results import REFERENCE, Clock, failures, run_summary
-from ..sessions import Job, Simulate, run_jobs
+from ..sessions import WORKERS, Job, Simulate, run_jobs
 from ..tables import design_table, phase_table, recall_lines
 from ..toolchain import find_toolchain, wave_format
 from ..trace import chrome_trace
 from ..views import View, view
-from .common import CLOCK_HZ, on_rtl, soc_params
+from .common import CLOCK_HZ, on_fast, on_rtl, soc_params
 
 __all__ = ["RunOptions", "run"]
 
 JOB = "flexserve_sw.designs.job:serve"
 CALM = f"{REFERENCE} (no recall)"
 PERPLEXITY = "perplexity"
+RTL, FAST = "rtl", "fast"
+"""Machines that a run can be on."""
+
 FORWARD = "prefill-forward"
 """Part of the run in which simulation speed is measured: the forward pass over the prompt, where the array works."""
 
@@ -51,6 +55,7 @@ class RunOptions:
     designs: tuple[str, ...]
     pressure: int
     array: int
+    machine: str
     seed: int
     waves: Path | None
     trace: Path | None
@@ -80,21 +85,23 @@ def run(options: RunOptions, console: Console) -> bool:
         raise UserError(f"The seed must be from 1 to {(1 << 31) - 1}, not {options.seed}.")
     if options.report is not None:
         require_plots()
+    if options.machine not in (RTL, FAST):
+        raise UserError(f"The machine must be {RTL} or {FAST}, not {options.machine}.")
+    if options.machine == FAST and options.waves is not None:
+        raise UserError(f"Only the RTL has waveforms; leave out --machine {FAST} or --waves.")
     params = soc_params(options.array)
     waves = _wave_name(options.waves)
     with pending(options.json, options.trace, options.report, waves) as (json, trace, report, wave):
         plans = {name: check(options.argument(name, pressure=options.pressure)) for name in designs}
-        find_toolchain()
         shown = REFERENCE if REFERENCE in designs else designs[0]
         with ExitStack() as stack:
             watcher = stack.enter_context(view(console, prompt=options.prompt))
             if waves != options.waves:
                 watcher.note(f"The waveform is written as {waves}: {wave_format()[1]}")
-            normal = build("soc", params, progress=watcher.note)
-            recording = None if wave is None else build("soc", params, waves=True, progress=watcher.note)
             jobs = _jobs(options, designs, shown, None if wave is None else wave.temporary)
+            simulate = _machine(options, params, watcher)
             results, speeds = _simulate(
-                jobs, on_rtl(normal, recording, seed=options.seed), plans[shown], watcher, shown
+                jobs, simulate, plans[shown], watcher, shown, workers=WORKERS if options.machine == RTL else 1
             )
         measured = results.pop(PERPLEXITY)
         calm = results.pop(CALM, None)
@@ -147,8 +154,17 @@ def _jobs(options: RunOptions, designs: tuple[str, ...], shown: str, waves: Path
     return jobs
 
 
+def _machine(options: RunOptions, params: SocParams, watcher: View) -> Simulate:
+    """How a job is run: on the RTL, built if it has not been yet, or on the transaction-level machine."""
+    if options.machine == FAST:
+        return on_fast(array=options.array, seed=options.seed)
+    find_toolchain()
+    recording = None if options.waves is None else build("soc", params, waves=True, progress=watcher.note)
+    return on_rtl(build("soc", params, progress=watcher.note), recording, seed=options.seed)
+
+
 def _simulate(
-    jobs: list[Job], rtl: Simulate, plan: Plan, watcher: View, shown: str
+    jobs: list[Job], machine: Simulate, plan: Plan, watcher: View, shown: str, *, workers: int
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float | None]]:
     """Run the jobs under the view; results by job, and simulation speed in prefill by design."""
     clocks = {job.name: Clock(FORWARD) for job in jobs}
@@ -158,7 +174,7 @@ def _simulate(
     def simulate(job: Job, emit: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> dict[str, Any]:
         if job.function == PERPLEXITY:
             return _perplexity(plan, stop)
-        result = rtl(job, emit, stop)
+        result = machine(job, emit, stop)
         simulation = result["simulation"]
         emit({"kind": "ended", "cycle": simulation["cycles"], "seconds": simulation["seconds"]})
         return result
@@ -179,7 +195,7 @@ def _simulate(
             case "ended":
                 watcher.ended(name, message["cycle"], message["seconds"])
 
-    results = run_jobs(jobs, simulate, on_message)
+    results = run_jobs(jobs, simulate, on_message, workers=workers)
     return results, {name: clock.khz for name, clock in clocks.items()}
 
 
@@ -209,7 +225,7 @@ def _about(options: RunOptions, plan: Plan) -> dict[str, Any]:
     config = plan.checkpoint.config
     return {
         "version": importlib.metadata.version("flexserve"),
-        "machine": "rtl",
+        "machine": options.machine,
         "clock_hz": CLOCK_HZ,
         "platform": plan.platform.name,
         "prompt": options.prompt,

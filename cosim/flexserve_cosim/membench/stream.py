@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flexserve_hw.params import DRAM_BASE
-from flexserve_sw.fast.filter import Filter, Master
+from flexserve_sw.fast.filter import Filter
 from flexserve_sw.fast.session import simulate
 from flexserve_sw.machine import World
 
@@ -33,18 +33,16 @@ class Access:
 
 @contextmanager
 def _listening(seen: list[Access]) -> Iterator[None]:
-    """Note every burst that any filter of the transaction-level machine judges meanwhile."""
-    original = Filter.judge
+    """Note every burst that comes to any filter of the transaction-level machine meanwhile."""
 
-    def judge(self: Filter, master: Master, world: World, address: int, *, write: bool) -> bool:
-        seen.append(Access((address - DRAM_BASE) // PAGE, write, world is World.SECURE))
-        return original(self, master, world, address, write=write)
+    def listener(page: int, write: bool, world: World) -> None:
+        seen.append(Access(page - DRAM_BASE // PAGE, write, world is World.SECURE))
 
-    Filter.judge = judge  # type: ignore[method-assign]
+    Filter.listener = staticmethod(listener)
     try:
         yield
     finally:
-        Filter.judge = original  # type: ignore[method-assign]
+        Filter.listener = None
 
 
 def llm_stream(*, tokens: int = 24, pressure: int = 24) -> list[Access]:

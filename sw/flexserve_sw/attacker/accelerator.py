@@ -62,17 +62,17 @@ async def take_npu(scene: Scene) -> Outcome | None:
 class Workbench:
     """Pages in which one party keeps operands, job list and results; the party's port, and its NPU frame.
 
-    Layout of the pages: job list, weights, activations (2 pages), results (the rest).
+    Layout of the pages: job list (3 pages), weights, activations (2 pages), results (the rest).
     """
 
-    PAGES = 12
+    PAGES = 14
 
     def __init__(self, machine: Machine, pages: Extent, *, by: Initiator) -> None:
         self.machine, self.by = machine, by
         self.driver = NpuDriver(machine, by=by)
         base = pages.address
-        self.jobs, self.weights, self.activations = base, base + PAGE_BYTES, base + 2 * PAGE_BYTES
-        self.results = base + 4 * PAGE_BYTES
+        self.jobs, self.weights, self.activations = base, base + 3 * PAGE_BYTES, base + 4 * PAGE_BYTES
+        self.results = base + 6 * PAGE_BYTES
 
     async def ready(self) -> Caps:
         """Enable interrupts; to be done whenever the NPU was taken."""

@@ -154,7 +154,8 @@ async def serve(machine: Machine, argument: dict[str, Any], emit: Emit, *, hook:
 def _evidence(phone: Phone) -> dict[str, Any]:
     entries = [span.as_json() for span in phone.timeline.spans]
     entries += [instant.as_json() for instant in phone.timeline.instants]
-    return {"timeline": entries, "page_states": phone.census.history}
+    sequences = {str(page): states for page, states in sorted(phone.census.sequences.items())}
+    return {"timeline": entries, "page_states": phone.census.history, "page_sequences": sequences}
 
 
 def _result(

@@ -6,10 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
+
+import numpy as np
 
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Response, World
 from .kernel import Hardware, Line, Steps
-from .memory import Dram
+from .memory import Channel, Dram
 from .pages import PageSide
 from .regions import Access, Regions
 
@@ -32,18 +35,11 @@ class Master(Enum):
     STORAGE = (3, 2)
     HOSTILE = (4, 3)
 
-    @property
-    def index(self) -> int:
-        """Top three bits of the ID."""
-        return self.value[0]
-
-    @property
-    def nsaid(self) -> int:
-        """Non-secure access identity."""
-        return self.value[1]
+    def __init__(self, index: int, nsaid: int) -> None:
+        self.index, self.nsaid = index, nsaid
 
 
-@dataclass(frozen=True)
+@dataclass
 class Answer:
     """What the transfer at ``address`` came back with."""
 
@@ -58,26 +54,49 @@ class Answer:
         return self.data
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Burst:
-    """A burst in flight on the allowed or the denied path: ``finish`` moves its data at cycle ``done``."""
+    """A burst in flight on the allowed or the denied path: its data moves at cycle ``done``, if ``moves``."""
 
     done: int
     allowed: bool
-    finish: Callable[[], None]
+    moves: bool
+    at: int
+    size: int
 
 
 class Filter:
-    """Region side, page side and the path between masters and memory."""
+    """Region side, page side and the path between masters and memory.
+
+    ``touching`` is called with a page before a transfer's data in it moves, ``changing`` before anything changes that
+    says who may access what: so whoever has accesses under way that it has not carried out yet can do so before.
+    ``epoch`` counts such changes. ``listener``, of all filters, is told page, direction and world of every burst.
+    """
+
+    listener: ClassVar[Callable[[int, bool, World], None] | None] = None
 
     def __init__(self, hardware: Hardware, *, tzc: Line, normal: Line, secure: Line, dram: Dram, capacity: int) -> None:
         self._hardware, self._dram = hardware, dram
         self._last_answer = 0
-        self.regions = Regions(hardware, tzc, drained=self.drained, ready=lambda: self.pages.ready, address_width=32)
+        self.epoch = 0
+        self.changing: Callable[[], None] = _nothing
+        self.touching: Callable[[int], None] = _untouched
+        self.regions = Regions(
+            hardware,
+            tzc,
+            drained=self.drained,
+            ready=lambda: self.pages.ready,
+            changing=self._change,
+            address_width=32,
+        )
         self.pages = PageSide(
-            hardware, normal, secure, dram=dram, capacity=capacity, drained=self.drained,
+            hardware, normal, secure, dram=dram, capacity=capacity, drained=self.drained, changing=self._change,
             on_ready=self.regions.move_gate,
         )  # fmt: skip
+
+    def _change(self) -> None:
+        self.changing()
+        self.epoch += 1
 
     def drained(self) -> int:
         """Cycle in which the last access accepted so far is answered."""
@@ -95,8 +114,12 @@ class Filter:
         self.pages.denied()
         return False
 
+    def lets(self, master: Master, world: World, page: int, *, write: bool) -> bool:
+        """Whether a burst in a page would be allowed now; nothing is recorded."""
+        return self._lets(Access(page * PAGE_BYTES, write, world, master.nsaid, master.index))
+
     def _lets(self, access: Access) -> bool:
-        """Whether region rules and page state both let an access through."""
+        """Whether region rules and page state both let an access through; both are asked, for both may have to tell."""
         by_region = self.regions.allows(access)
         return self.pages.allows(access.address, access.world) and by_region
 
@@ -106,9 +129,47 @@ class Filter:
             return BusFault(address, self._denial(), bytes(length))
         return None if self._dram.holds(address, length) else BusFault(address, Response.DECERR, bytes(length))
 
+    def heard(self, address: int, world: World, *, write: bool) -> None:
+        """Tell the listener, if there is one, of a burst."""
+        listener = type(self).listener
+        if listener is not None:
+            listener(address // PAGE_BYTES, write, world)
+
     def occupy(self, cycle: int) -> None:
         """Note that an accepted access is answered at ``cycle`` at the latest."""
         self._last_answer = max(self._last_answer, cycle)
+
+    def load_now(self, master: Master, world: World, address: int, length: int) -> bytes | None:
+        """Read at once, the clock put forward, if it is one allowed burst and nothing else happens; else None."""
+        if not self._at_once(master, world, address, length, self._dram.reads, write=False):
+            return None
+        return self._dram.view(address, length).tobytes()
+
+    def store_now(self, master: Master, world: World, address: int, payload: bytes) -> bool:
+        """Write, like :meth:`load_now`; whether it was done."""
+        if not self._at_once(master, world, address, len(payload), self._dram.writes, write=True):
+            return False
+        self._dram.view(address, len(payload))[:] = np.frombuffer(payload, np.uint8)
+        return True
+
+    def _at_once(
+        self, master: Master, world: World, address: int, length: int, channel: Channel, *, write: bool
+    ) -> bool:
+        """Let the time of an allowed burst pass, if it is one and nothing else happens meanwhile."""
+        offset, kernel = address % PAGE_BYTES, self._hardware.kernel
+        if offset + length > PAGE_BYTES or (offset | length) % BEAT_BYTES or not self.regions.open:
+            return False
+        if not self._dram.holds(address, length) or not self._lets(
+            Access(address, write, world, master.nsaid, master.index)
+        ):
+            return False
+        start = kernel.now + FILTER_LATENCY
+        if not kernel.skip(channel.clear(start, length) + channel.latency - kernel.now):
+            return False
+        self.occupy(channel.take(start, length))
+        self.heard(address, world, write=write)
+        self.touching(address // PAGE_BYTES)
+        return True
 
     def transfer(
         self, master: Master, world: World, address: int, *, length: int = 0, payload: bytes | None = None
@@ -121,69 +182,67 @@ class Filter:
         length = len(payload) if payload is not None else length
         if address % BEAT_BYTES or length % BEAT_BYTES or length <= 0:
             raise ValueError(f"A transfer must be whole beats of {BEAT_BYTES} bytes, not {length!r} at {address!r}")
-        env, hardware = self._hardware.env, self._hardware
+        hardware, dram = self._hardware, self._dram
         data = bytearray(0 if write else length)
         worst = Response.OKAY
         flight: deque[_Burst] = deque()
+        access = Access(address, write, world, master.nsaid, master.index)
         at = 0
-
-        def land() -> Steps[None]:
-            burst = flight.popleft()
-            yield env.timeout(max(0, burst.done - hardware.now))
-            if hardware.running:
-                burst.finish()
-
-        while at < length and hardware.running:
-            if not self.regions.gate.is_set():
-                yield self.regions.gate.event
+        while at < length or flight:
+            if not hardware.running:
+                return Answer(address, Response.SLVERR, bytes(data))
+            if at == length or len(flight) == OUTSTANDING:
+                yield max(0, flight[0].done - hardware.now)
+                if hardware.running:
+                    self._move(address, flight.popleft(), data, payload)
                 continue
-            if len(flight) == OUTSTANDING:
-                yield from land()
+            if not self.regions.open:
+                yield self.regions.opened
                 continue
             place, size = address + at, min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
-            if flight and flight[-1].allowed is not self._lets(Access(place, write, world, master.nsaid, master.index)):
+            access.address = place
+            allowed = self._lets(access)
+            if flight and flight[-1].allowed is not allowed:
                 # Answers of one ID keep their order, so a burst waits for those on the other path.
-                yield from land()
+                yield max(0, flight[0].done - hardware.now)
+                if hardware.running:
+                    self._move(address, flight.popleft(), data, payload)
                 continue
             last = flight[-1].done if flight else 0
-            done, response = max(hardware.now + DENIAL_LATENCY, last) + size // BEAT_BYTES, Response.OKAY
-            finish: Callable[[], None] = _nothing
-            allowed = self.judge(master, world, place, write=write)
-            if not allowed:
-                response = self._denial()
-            elif not self._dram.holds(place, size):
-                response = Response.DECERR
+            moves = allowed and dram.holds(place, size)
+            if moves:
+                channel = dram.writes if write else dram.reads
+                done = max(channel.take(hardware.now + FILTER_LATENCY, size), last)
             else:
-                channel = self._dram.writes if write else self._dram.reads
-                done = channel.take(hardware.now + FILTER_LATENCY, size).done
-                if payload is not None:
-                    finish = self._writer(place, payload[at : at + size])
-                else:
-                    finish = self._reader(place, data, at, size)
-            worst = max(worst, response)
-            done = max(done, last)
+                response = Response.DECERR if allowed else self._denial()
+                worst = max(worst, response)
+                done = max(hardware.now + DENIAL_LATENCY, last) + size // BEAT_BYTES
+                if not allowed:
+                    self.judge(master, world, place, write=write)
             self.occupy(done)
-            flight.append(_Burst(done, allowed, finish))
+            self.heard(place, world, write=write)
+            flight.append(_Burst(done, allowed, moves, at, size))
             at += size
-            yield env.timeout(1)
-        while flight:
-            yield from land()
-        if not hardware.running:
-            worst = Response.SLVERR
+            if at < length:
+                yield 1
         return Answer(address, worst, bytes(data))
 
-    def _reader(self, place: int, data: bytearray, at: int, size: int) -> Callable[[], None]:
-        def finish() -> None:
-            data[at : at + size] = self._dram.view(place, size).tobytes()
-
-        return finish
-
-    def _writer(self, place: int, piece: bytes) -> Callable[[], None]:
-        def finish() -> None:
-            self._dram.view(place, len(piece))[:] = memoryview(piece)
-
-        return finish
+    def _move(self, address: int, burst: _Burst, data: bytearray, payload: bytes | None) -> None:
+        """Move the data of a burst that ends now."""
+        if not burst.moves:
+            return
+        place, at, size = address + burst.at, burst.at, burst.size
+        self.touching(place // PAGE_BYTES)
+        view = self._dram.view(place, size)
+        if payload is None:
+            data[at : at + size] = view.data
+        else:
+            view[:] = np.frombuffer(payload, np.uint8, size, at)
 
 
 def _nothing() -> None:
-    """A denied burst moves nothing."""
+    """Nobody has anything under way."""
+
+
+def _untouched(page: int) -> None:
+    """Nobody has anything under way in a page."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import simpy
+from collections import deque
 
 from ..machine import World
 from ..recall import Outcome, RecallTable
 from ..regs import GATE_NORMAL, GATE_SECURE, GateSecure, RecallCommand, RecallResult, RecallState
 from .commands import CommandPort, Request
-from .kernel import Hardware, Line, Routine
+from .kernel import Hardware, Line, Routine, Signal
 from .npu import Npu
 from .pages import GRACE_MIN, clamp
 from .registers import Frame, Interrupts, Register, Trigger, Value, View
@@ -31,7 +31,8 @@ class NpuGate:
         self.table = RecallTable(0, 1, GRACE_MIN, timers=1, initial=RecallState.SCRUBBING, ticketed=True)
         self._reported = RecallState.SCRUBBING
         self._alarm = False
-        self._queue: simpy.Store = simpy.Store(hardware.env)
+        self._queue: deque[Request] = deque()
+        self._asked = Signal()
         self._normal = CommandPort(
             world=World.NORMAL, submit=self._submit, finished=lambda: self._n_irq.post(_N_COMMAND)
         )
@@ -47,9 +48,9 @@ class NpuGate:
         hardware.start(self._engine())
 
     @property
-    def managers(self) -> int:
+    def managers(self) -> Value:
         """Mask of the NSAIDs that may use the normal-world frame."""
-        return self._managers.value
+        return self._managers
 
     def _locked(self) -> bool:
         return bool(GateSecure.CONTROL__LOCK.get(self._control.value))
@@ -87,13 +88,16 @@ class NpuGate:
         self._alarm = self._alarm and not word
 
     def _submit(self, request: Request) -> None:
-        self._queue.put(request)
+        self._queue.append(request)
+        self._asked.fire()
 
     def _engine(self) -> Routine:
         """Take commands of both worlds one after the other. DELEGATE and SEAL end with a clean NPU, RELEASE drained."""
         while True:
-            request: Request = yield self._queue.get()
-            yield self._hardware.env.timeout(2)
+            while not self._queue:
+                yield self._asked
+            request = self._queue.popleft()
+            yield 2
             outcome = self._apply(request)
             if outcome.result is RecallResult.OK:
                 yield from self._carry_out(RecallCommand(request.code))

@@ -1,39 +1,32 @@
-"""One NPU job in time: three units that run their descriptors in order and wait for each other by tokens only."""
+"""One NPU job in time.
+
+When each descriptor is done is known from the start. What a job does to memory it does at its end, all at once, unless
+somebody could tell the difference: then descriptors are carried out one by one as they come due.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import simpy
+import numpy as np
 
-from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Response, World
-from ..npu import DESCRIPTOR_BYTES, Descriptor, Fence, Load, Matmul, NpuFaulted, NpuState, Store, decode, execute
-from ..npu.model import check
+from ..machine import PAGE_BYTES, BusFault, Response, World
+from ..npu import DESCRIPTOR_BYTES, NpuFaulted, NpuState, job_bursts, perform
 from ..regs import NpuFault
-from .filter import FILTER_LATENCY, Filter, Master
-from .kernel import Hardware, Routine, Steps
-from .memory import Dram
+from .filter import Filter, Master
+from .kernel import Hardware
+from .memory import Dram, DramTiming
+from .product import Operands
+from .program import Program, Traffic
 
-__all__ = ["Counters", "Job", "Port"]
+__all__ = ["Counters", "Job", "Memories", "Port"]
 
-FETCH_BURST = 4
-"""Descriptors that one burst brings."""
-FETCH_ROOM = 8
-"""Descriptors fetched ahead."""
-DISPATCH_CYCLES = 6
-"""From descriptor to descriptor in the dispatcher."""
-FILL_CYCLES = 4
-"""Beyond N, from the array's last row to its sum being in the accumulators."""
-UNIT_QUEUE = 4
-"""Descriptors that a unit can have waiting."""
+REFUSAL_CYCLES = 4
+"""From the doorbell to the fault of a list that is empty or misaligned: nothing is fetched."""
 
-LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
-    Load: (None, "execute_to_load", None, "load_to_execute"),
-    Matmul: ("load_to_execute", "store_to_execute", "execute_to_load", "execute_to_store"),
-    Store: ("execute_to_store", None, "store_to_execute", None),
-}
-"""Tokens that wait_prev, wait_next, signal_prev and signal_next mean to each unit."""
+_PROGRAMS = 512
+"""Job lists that are kept worked out."""
 
 
 @dataclass
@@ -51,10 +44,54 @@ class Counters:
         """Start at zero."""
         self.done = self.tag = self.busy = self.rows = self.read = self.written = 0
 
+    def add(self, traffic: Traffic) -> None:
+        """Count what descriptors did."""
+        self.rows += traffic.rows
+        self.read += traffic.read
+        self.written += traffic.written
 
-@dataclass
+
+class Memories:
+    """Scratchpads and accumulators. What products left in them is worked out only when somebody looks."""
+
+    def __init__(self, state: NpuState) -> None:
+        self._state = state
+        self._left: dict[Program, Operands] = {}
+        self.programs: dict[bytes, Program] = {}
+
+    @property
+    def state(self) -> NpuState:
+        """Contents now."""
+        for program, left in self._left.items():
+            product = program.found
+            if product is not None:
+                product.leave(program.descriptors, self._state, left)
+        self._left.clear()
+        return self._state
+
+    def leave(self, program: Program, left: Operands) -> None:
+        """Note that ``program`` ran. What an earlier run of the same list has left is all written over."""
+        self._left.pop(program, None)
+        self._left[program] = left
+
+    def scrub(self) -> None:
+        """Zero everything."""
+        self._left.clear()
+        self._state.scrub()
+
+    def program(self, encoded: bytes, memory: DramTiming) -> Program:
+        """A list, worked out."""
+        program = self.programs.get(encoded)
+        if program is None:
+            if len(self.programs) == _PROGRAMS:
+                self.programs.pop(next(iter(self.programs)))
+            program = self.programs[encoded] = Program(encoded, self._state.caps, memory)
+        return program
+
+
+@dataclass(eq=False)
 class Port:
-    """The NPU's way to memory: world of its accesses, filter, DRAM bandwidth."""
+    """The NPU's way to memory: world of its accesses, filter, contents."""
 
     hardware: Hardware
     filter: Filter
@@ -70,7 +107,7 @@ class Port:
     def write(self, address: int, payload: bytes) -> None:
         """Write now; :class:`BusFault` if the filter or the memory refuses."""
         if self._reaches(address, len(payload), write=True):
-            self.dram.view(address, len(payload))[:] = memoryview(payload)
+            self.dram.view(address, len(payload))[:] = np.frombuffer(payload, np.uint8)
 
     def _reaches(self, address: int, length: int, *, write: bool) -> bool:
         """Whether the access gets to memory; one that is denied with OKAY does not, and nobody is told."""
@@ -79,179 +116,179 @@ class Port:
             raise denial
         return denial is None
 
-    def occupy(self, beats: int, *, write: bool) -> Steps[int]:
-        """Take bandwidth for ``beats`` and wait until the last has passed; return the cycle in which it is answered."""
-        while not self.filter.regions.gate.is_set():
-            yield self.filter.regions.gate.event
-        channel = self.dram.writes if write else self.dram.reads
-        slot = channel.take(self.hardware.now + FILTER_LATENCY, beats * BEAT_BYTES)
-        self.filter.occupy(slot.done)
-        yield self.hardware.env.timeout(slot.clear - self.hardware.now)
-        return slot.done
+    def reaches_all(self, program: Program) -> bool:
+        """Whether nothing that a job does would be refused now."""
+        circumstances = self, self.filter.epoch
+        if program.circumstances != circumstances:
+            program.circumstances, program.reaches = circumstances, self._reaches_all(program)
+        return program.reaches
+
+    def _reaches_all(self, program: Program) -> bool:
+        return all(
+            self.dram.holds(page * PAGE_BYTES, PAGE_BYTES)
+            and self.filter.lets(Master.NPU, self.world, page, write=write)
+            for pages, write in ((program.reads, False), (program.writes, True))
+            for page in pages
+        )
 
 
 class Job:
-    """Runs a descriptor list; ``over`` fires when it has ended, well or with ``fault`` set."""
+    """Runs a descriptor list, and calls ``over`` when it has ended, well or with a fault.
 
-    def __init__(self, port: Port, state: NpuState, counters: Counters, *, address: int, count: int) -> None:
-        self._port, self._state, self._counters = port, state, counters
-        self._address, self._count = address, count
-        env = port.hardware.env
-        self.over = env.event()
-        self.fault: NpuFaulted | None = None
-        self._started = self._finished = self._kept = 0
-        self._progress = env.event()
-        self._tokens = {link: simpy.Container(env) for links in LINKS.values() for link in links if link is not None}
-        self._queues = {kind: simpy.Store(env, capacity=UNIT_QUEUE) for kind in (Load, Matmul, Store)}
-        self._room = simpy.Container(env, capacity=FETCH_ROOM, init=FETCH_ROOM)
-        self._arrived = simpy.Store(env)
-        routines = [self._fetch(), self._dispatcher(), *(self._unit(queue) for queue in self._queues.values())]
-        self._processes: list[simpy.Process] = []
-        for routine in routines:
-            self._start(routine)
+    The list is fetched as a whole when the job starts. The bus is shared: while a job runs, transfers of others get the
+    share of a direction that it leaves them, half of it at least, as of an arbiter that takes turns; and a job that
+    wants more than half of a direction is held up by as much as they took of its part.
+    """
 
-    def _start(self, routine: Routine) -> None:
-        self._processes = [process for process in self._processes if process.is_alive]
-        self._processes.append(self._port.hardware.start(self._guard(routine)))
+    def __init__(
+        self, port: Port, memories: Memories, counters: Counters, over: Callable[[NpuFaulted | None], None],
+        *, address: int, count: int,
+    ) -> None:  # fmt: skip
+        self._port, self._memories, self._counters, self._over = port, memories, counters, over
+        self._address = address
+        self._start = port.hardware.now
+        self._next = 0
+        self._stepwise = False
+        self._running = True
+        self._missing: int | None = None
+        if count == 0 or address % DESCRIPTOR_BYTES:
+            self._program = memories.program(b"", port.dram.timing)
+            self._plan(REFUSAL_CYCLES, lambda: self._fail(NpuFault.BAD_DESCRIPTOR, 0, address))
+            return
+        self._program = memories.program(self._fetch(count), port.dram.timing)
+        self._before = [port.dram.reads.moved, port.dram.writes.moved]
+        self._share()
+        if type(port.filter).listener is not None:
+            for burst, write in job_bursts(self._program.descriptors):
+                port.filter.heard(burst, port.world, write=write)
+        if self._missing is None and self._program.cut is None and self._program.stalls is None:
+            self._stepwise = not port.reaches_all(self._program)
+            if not self._stepwise:
+                self._plan(self._program.cycles, self._end)
+                return
+        self._stepwise = True
+        self._step()
+
+    def _fetch(self, count: int) -> bytes:
+        """The list, up to where a fetch is refused."""
+        encoded = bytearray()
+        while len(encoded) < count * DESCRIPTOR_BYTES:
+            at = self._address + len(encoded)
+            length = min(count * DESCRIPTOR_BYTES - len(encoded), PAGE_BYTES - at % PAGE_BYTES)
+            self._port.filter.heard(at, self._port.world, write=False)
+            try:
+                encoded += self._port.read(at, length)
+            except BusFault:
+                self._missing = len(encoded) // DESCRIPTOR_BYTES
+                break
+        return bytes(encoded)
+
+    def _plan(self, cycle: int, action: Callable[[], None]) -> None:
+        """Do something ``cycle`` cycles after the doorbell, if the job still runs then."""
+        self._port.hardware.at(self._start + cycle, lambda: action() if self._running else None)
+
+    def _share(self) -> None:
+        """Tell the memory how much of each direction the job wants."""
+        dram, traffic, cycles = self._port.dram, self._program.traffic, max(1, self._program.cycles)
+        dram.reads.wanted, dram.writes.wanted = traffic.read / cycles, traffic.written / cycles
 
     def stop(self, code: NpuFault) -> None:
         """End the job at once with a fault, unless it has ended. Every STORE before the fault's index is in memory."""
-        self._fail(NpuFaulted(code, self._kept, 0))
+        if self._running:
+            self.catch_up()
+        if self._running:
+            self._fail(code, self._next, 0)
 
-    def _fail(self, fault: NpuFaulted) -> None:
-        if not self.over.triggered:
-            self.fault = fault
-            self._end()
+    def _fail(self, code: NpuFault, index: int, address: int) -> None:
+        self._ended(NpuFaulted(code, index, address))
+
+    def _ended(self, fault: NpuFaulted | None) -> None:
+        self._running = False
+        self._port.dram.reads.wanted = self._port.dram.writes.wanted = 0.0
+        self._over(fault)
+
+    # All at once
 
     def _end(self) -> None:
-        self.over.succeed()
-        for process in self._processes:
-            if process.is_alive and process is not self._port.hardware.env.active_process:
-                process.interrupt()
-
-    def _guard(self, routine: Routine) -> Routine:
-        try:
-            yield from routine
-        except simpy.Interrupt:
+        """The last descriptor is done, unless others held the job up meanwhile."""
+        if self._stepwise:
             return
-        except NpuFaulted as fault:
-            self._fail(fault)
-
-    def _done(self) -> None:
-        self._finished += 1
-        progress, self._progress = self._progress, self._port.hardware.env.event()
-        progress.succeed()
-        if self._finished == self._count:
-            self._end()
-
-    def _fetch(self) -> Routine:
-        """Request descriptors ahead of the dispatcher, as far as there is room for them."""
-        if self._count == 0 or self._address % DESCRIPTOR_BYTES:
-            raise NpuFaulted(NpuFault.BAD_DESCRIPTOR, 0, self._address)
-        at = 0
-        while at < self._count:
-            place = self._address + at * DESCRIPTOR_BYTES
-            many = min(FETCH_BURST, self._count - at, (PAGE_BYTES - place % PAGE_BYTES) // DESCRIPTOR_BYTES)
-            yield self._room.get(many)
-            answered = yield from self._port.occupy(many * DESCRIPTOR_BYTES // BEAT_BYTES, write=False)
-            self._start(self._arrive(range(at, at + many), answered))
-            at += many
-
-    def _arrive(self, indices: range, answered: int) -> Routine:
-        """Take what a fetch has brought; one that failed is a fault when its turn comes."""
-        yield self._port.hardware.env.timeout(answered - self._port.hardware.now)
-        place = self._address + indices.start * DESCRIPTOR_BYTES
-        try:
-            encoded: bytes | None = self._port.read(place, len(indices) * DESCRIPTOR_BYTES)
-        except BusFault:
-            encoded = None
-        for i in range(len(indices)):
-            self._arrived.put(None if encoded is None else encoded[i * DESCRIPTOR_BYTES : (i + 1) * DESCRIPTOR_BYTES])
-
-    def _dispatcher(self) -> Routine:
-        """Hand each descriptor to its unit."""
-        for index in range(self._count):
-            encoded = yield self._arrived.get()
-            if encoded is None:
-                raise NpuFaulted(NpuFault.FETCH_ERROR, index, self._address + index * DESCRIPTOR_BYTES)
-            yield self._room.put(1)
-            yield self._port.hardware.env.timeout(DISPATCH_CYCLES)
-            yield from self._dispatch(index, encoded)
-
-    def _dispatch(self, index: int, encoded: bytes) -> Routine:
-        place = self._address + index * DESCRIPTOR_BYTES
-        try:
-            descriptor = decode(encoded)
-        except ValueError as error:
-            raise NpuFaulted(NpuFault.BAD_DESCRIPTOR, index, place) from error
-        fault = check(descriptor, self._state.caps)
-        if fault is not NpuFault.NONE:
-            raise NpuFaulted(fault, index, place)
-        self._started += 1
-        if isinstance(descriptor, Fence):
-            while self._finished < self._started - 1:
-                yield self._progress
-            self._done()
+        held_up = self._held_up()
+        if self._start + self._program.cycles + held_up > self._port.hardware.now:
+            self._plan(self._program.cycles + held_up, self._end)
+            return
+        product = self._program.product(self._port.dram.memory.base) if self._next == 0 else None
+        if product is None:
+            self._carry_out(len(self._program.descriptors))
         else:
-            yield self._queues[type(descriptor)].put((index, descriptor))
+            dram = self._port.dram
+            self._memories.leave(self._program, product.run(dram.bytes, dram.words))
+            self._counters.add(self._program.traffic)
+        if self._running:
+            self._ended(None)
 
-    def _unit(self, queue: simpy.Store) -> Routine:
-        while True:
-            index, descriptor = yield queue.get()
-            wait_prev, wait_next, _, _ = LINKS[type(descriptor)]
-            for flag, link in ((descriptor.wait_prev, wait_prev), (descriptor.wait_next, wait_next)):
-                if flag and link is not None:
-                    yield self._tokens[link].get(1)
-            done = yield from self._spend(descriptor)
-            late = isinstance(descriptor, Load)
-            if not late:
-                self._execute(index, descriptor)
-                yield from self._signal(descriptor, before=True)
-            self._start(self._land(index, descriptor, done, late=late))
+    def _held_up(self) -> int:
+        """Cycles that traffic of others has cost so far."""
+        dram = self._port.dram
+        held_up = 0.0
+        for channel, before in zip((dram.reads, dram.writes), self._before, strict=True):
+            held_up += channel.holds_up(channel.moved - before)
+        return round(held_up)
 
-    def _land(self, index: int, descriptor: Descriptor, done: int, *, late: bool) -> Routine:
-        """End a descriptor while its unit is at the next already; a LOAD takes effect when its data is there."""
-        yield self._port.hardware.env.timeout(done - self._port.hardware.now)
-        if late:
-            self._execute(index, descriptor)
-        yield from self._signal(descriptor, before=False)
-        if isinstance(descriptor, Store):
-            self._kept = index + 1
-        self._done()
+    # One by one
 
-    def _signal(self, descriptor: Descriptor, *, before: bool) -> Routine:
-        """Give the token to the unit before, or after, if the descriptor says so."""
-        link = LINKS[type(descriptor)][2 if before else 3]
-        if link is not None and (descriptor.signal_prev if before else descriptor.signal_next):
-            yield self._tokens[link].put(1)
+    def touched(self, page: int) -> None:
+        """Somebody else is about to move data in a page."""
+        if page in self._program.writes or page in self._program.reads:
+            self.catch_up()
 
-    def _spend(self, descriptor: Load | Matmul | Store) -> Steps[int]:
-        """Wait until the unit is free again and return the cycle in which the descriptor is done.
+    def changing(self) -> None:
+        """Who may access what is about to change."""
+        self.catch_up()
+        if self._running and not self._stepwise:
+            self._stepwise = True
+            self._step()
 
-        LOAD and STORE take their beats of bus bandwidth and are done a memory latency later; MATMUL takes M cycles per
-        weight tile, at least N for the next tile to shift in, and is done when the array has emptied. Sources are free
-        for the unit before as soon as the unit is.
-        """
-        caps, hardware = self._state.caps, self._port.hardware
-        match descriptor:
-            case Load():
-                beats = descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES)
-                self._counters.read += beats
-                return (yield from self._port.occupy(beats, write=False))
-            case Store():
-                beats = descriptor.rows * -(-4 * descriptor.n // BEAT_BYTES)
-                self._counters.written += beats
-                return (yield from self._port.occupy(beats, write=True))
-            case Matmul():
-                tiles = caps.tiles(descriptor.k) * caps.tiles(descriptor.n)
-                self._counters.rows += tiles * descriptor.m
-                yield hardware.env.timeout(tiles * max(descriptor.m, caps.n) + 2)
-                return hardware.now + caps.n + FILL_CYCLES
+    def catch_up(self) -> None:
+        """Carry out what is done by now."""
+        now, when = self._port.hardware.now - self._start, self._program.when
+        due = self._next
+        while due < len(when) and when[due] <= now and due != self._program.stalls:
+            due += 1
+        self._carry_out(due)
 
-    def _execute(self, index: int, descriptor: Descriptor) -> None:
-        """Do what the golden executor does for this one descriptor, its tokens being taken care of here."""
-        alone = dataclasses.replace(descriptor, wait_prev=False, wait_next=False, signal_prev=False, signal_next=False)
-        try:
-            execute([alone], self._port.read, self._port.write, self._state.caps, state=self._state)
-        except NpuFaulted as fault:
-            raise NpuFaulted(fault.code, index, fault.address) from fault
+    def _carry_out(self, end: int) -> None:
+        """Carry out the descriptors before number ``end``."""
+        descriptors, port = self._program.descriptors, self._port
+        while self._running and self._next < end:
+            descriptor = descriptors[self._next]
+            try:
+                perform(descriptor, self._next, self._memories.state, port.read, port.write)
+            except NpuFaulted as fault:
+                self._ended(fault)
+                return
+            self._counters.add(Traffic.of(descriptor, self._program.caps))
+            self._next += 1
+
+    def _step(self) -> None:
+        """Carry out what is due, and plan for what comes next."""
+        self.catch_up()
+        if not self._running:
+            return
+        program = self._program
+        if self._next == program.stalls:
+            return
+        if self._next < len(program.descriptors):
+            self._plan(program.when[self._next], self._step)
+            return
+        now = self._port.hardware.now - self._start
+        if self._missing is not None and program.cut is None:
+            place = self._address + self._missing * DESCRIPTOR_BYTES
+            missing = self._missing
+            self._plan(max(now, program.handed), lambda: self._fail(NpuFault.FETCH_ERROR, missing, place))
+        elif program.cut is not None:
+            code, offset = program.cut
+            index = offset // DESCRIPTOR_BYTES
+            self._plan(max(now, program.handed), lambda: self._fail(code, index, self._address + offset))
+        else:
+            self._plan(max(now, program.cycles), lambda: self._ended(None))

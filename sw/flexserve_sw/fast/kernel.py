@@ -1,247 +1,214 @@
-"""Time, tasks, events and interrupt lines of the transaction-level machine, over simpy.
+"""Time, hardware processes and interrupt lines of the transaction-level machine.
 
-A coroutine is driven as a simpy process: whatever it awaits ends in a simpy event that is yielded to the scheduler.
+Time is an agenda of actions by cycle. In a cycle hardware goes first, in the order in which its actions were planned;
+then every task that can go on does so. A task that waits for a time before which nothing else happens is not even
+suspended: the clock is put forward under it.
 """
 
 from __future__ import annotations
 
-from asyncio import CancelledError
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+import heapq
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
-import simpy
+from ..tasks import Kernel as Tasks
+from ..tasks import Latch, SimTask
 
-__all__ = ["Hardware", "Kernel", "Latch", "Line", "Routine", "Run", "SimTask", "Steps", "Wait"]
+__all__ = ["Hardware", "Kernel", "Line", "Process", "Routine", "Signal", "Steps"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
-Steps = Generator[simpy.Event, Any, T]
-"""Something that takes time, written as a generator of the events it waits for."""
+
+class Signal:
+    """What hardware waits for: :meth:`fire` lets everyone who waits now go on, in this cycle."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, action: Callable[[], None]) -> None:
+        """Have something done when the signal is given next."""
+        self._waiting.append(action)
+
+    def fire(self) -> None:
+        """Give the signal."""
+        waiting, self._waiting = self._waiting, []
+        for action in waiting:
+            action()
+
+
+Steps = Generator["int | Signal", None, R]
+"""Something that takes time, as a generator of what it waits for: cycles, or a signal."""
 
 Routine = Steps[None]
 """A process of the modelled hardware."""
 
 
-class Wait:
-    """Awaitable over a simpy event: a task that is cancelled while waiting sees ``CancelledError`` here."""
-
-    def __init__(self, event: simpy.Event) -> None:
-        self._event = event
-
-    def __await__(self) -> Generator[simpy.Event, Any, Any]:
-        try:
-            return (yield self._event)
-        except simpy.Interrupt:
-            raise CancelledError from None
-
-
-class Run(Generic[T]):
-    """Awaitable over hardware steps, done in the caller's own time."""
-
-    def __init__(self, steps: Steps[T]) -> None:
-        self._steps = steps
-
-    def __await__(self) -> Steps[T]:
-        try:
-            return (yield from self._steps)
-        except simpy.Interrupt:
-            raise CancelledError from None
-
-
-class Latch:
-    """One-way latch between tasks: the machine protocol's event."""
-
-    def __init__(self, env: simpy.Environment) -> None:
-        self._env = env
-        self._set = False
-        self._waiting = env.event()
-
-    def set(self) -> None:
-        """Let every waiter go on, now and from now on until :meth:`clear`."""
-        if not self._set:
-            self._set = True
-            self._waiting.succeed()
-
-    def clear(self) -> None:
-        """Make later waiters wait again."""
-        if self._set:
-            self._set = False
-            self._waiting = self._env.event()
-
-    def is_set(self) -> bool:
-        """Whether waiters pass."""
-        return self._set
-
-    @property
-    def event(self) -> simpy.Event:
-        """What hardware waits for: fires when the latch is set next."""
-        return self._waiting
-
-    async def wait(self) -> None:
-        """Wait until set."""
-        if not self._set:
-            await Wait(self._waiting)
-
-
-class Line:
-    """A level-sensitive interrupt line."""
-
-    def __init__(self, env: simpy.Environment) -> None:
-        self._latch = Latch(env)
-
-    @property
-    def high(self) -> bool:
-        """Whether the line is high now."""
-        return self._latch.is_set()
-
-    def drive(self, high: bool) -> None:
-        """Put a level on the line."""
-        if high:
-            self._latch.set()
-        else:
-            self._latch.clear()
-
-    async def wait(self) -> None:
-        """Return when the line is high; at once if it is."""
-        while not self.high:
-            await self._latch.wait()
-
-
-class SimTask(Generic[T]):
-    """A coroutine running beside the others.
-
-    What the coroutine raises is kept for :meth:`join`; :attr:`lost` tells of an error that nobody has collected.
-    """
-
-    def __init__(self, env: simpy.Environment, coroutine: Coroutine[Any, Any, T], *, name: str) -> None:
-        self.name = name
-        self._coroutine = coroutine
-        self._result: list[T] = []
-        self._error: BaseException | None = None
-        self._joined = False
-        self._process = env.process(self._run())
-
-    def _run(self) -> Routine:
-        try:
-            self._result.append((yield from self._coroutine.__await__()))
-        except (Exception, CancelledError) as error:
-            self._error = error
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return not self._process.is_alive
-
-    def cancel(self) -> None:
-        """Stop it at its next await."""
-        if self._process.is_alive:
-            self._process.interrupt()
-
-    @property
-    def lost(self) -> Exception | None:
-        """The error it ended with, if no :meth:`join` has raised it."""
-        return self._error if isinstance(self._error, Exception) and not self._joined else None
-
-    async def join(self) -> T:
-        """Wait for the end and return the result, or raise what it raised: ``CancelledError`` if stopped."""
-        if self._process.is_alive:
-            await Wait(self._process)
-        self._joined = True
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
-
-
-class Kernel:
-    """The simulated clock and everything that waits on it."""
+class Kernel(Tasks):
+    """The simulated clock, what is planned on it, and the tasks of software."""
 
     def __init__(self) -> None:
-        self.env = simpy.Environment()
-        self.tasks: list[SimTask[Any]] = []
+        super().__init__()
+        self.now = 0
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._planned = 0
+        self._limit: float = 0
 
-    @property
-    def now(self) -> int:
-        """Cycles since the start."""
-        return int(self.env.now)
+    def at(self, cycle: int, action: Callable[[], None]) -> None:
+        """Plan an action for a cycle that is not over."""
+        self._planned += 1
+        heapq.heappush(self._agenda, (cycle, self._planned, action))
 
-    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> SimTask[T]:
-        """Start a coroutine beside the caller."""
-        task = SimTask(self.env, coroutine, name=name)
-        self.tasks = [other for other in self.tasks if not other.done() or other.lost]
-        self.tasks.append(task)
-        return task
+    def skip(self, cycles: int) -> bool:
+        """Put the clock forward if nothing else happens until then; whether it was."""
+        end = self.now + cycles
+        if end > self._limit or (self._agenda and self._agenda[0][0] <= end) or not self.quiet:
+            return False
+        self.now = end
+        return True
 
     async def delay(self, cycles: int) -> None:
         """Let simulated time pass."""
         if cycles < 0:
             raise ValueError(f"A delay must be 0 cycles or more, not {cycles!r}")
-        await Wait(self.env.timeout(cycles))
+        if cycles == 0:
+            await self.pause()
+        elif not self.skip(cycles):
+            latch = Latch(self)
+            self.at(self.now + cycles, latch.set)
+            await latch
 
-    def run(self, task: SimTask[T], *, limit: int | None) -> T:
-        """Let time pass until ``task`` has ended; ``limit`` cycles at most.
+    async def follow(self, steps: Steps[T]) -> T:
+        """Take hardware steps in the caller's own time."""
+        try:
+            while True:
+                wanted = next(steps)
+                if isinstance(wanted, int):
+                    if wanted and not self.skip(wanted):
+                        latch = Latch(self)
+                        self.at(self.now + wanted, latch.set)
+                        await latch
+                else:
+                    latch = Latch(self)
+                    wanted.add(latch.set)
+                    await latch
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def complete(self, task: SimTask[T], *, limit: int | None) -> T:
+        """Let time pass until ``task`` has ended and return its result; ``limit`` cycles at most.
 
         Raises what the task raised; ``RuntimeError`` if everything waits on something that can't come, or at the limit.
         """
-        while not task.done():
-            if self.env.peek() == float("inf"):
-                raise self._stuck(task, "nothing is left that could happen")
-            if limit is not None and self.env.peek() > limit:
-                raise self._stuck(task, f"{limit} cycles have passed")
-            self.env.step()
-        if task.lost is not None:
-            raise task.lost
-        for other in self.tasks:
-            if other is not task and other.lost is not None:
-                raise other.lost
-        return task._result[0]
+        self._limit = float("inf") if limit is None else limit
+        agenda = self._agenda
+        try:
+            while True:
+                self.run()
+                if task.done():
+                    break
+                if not agenda:
+                    raise self._stuck(task, "nothing is left that could happen")
+                cycle = agenda[0][0]
+                if cycle > self._limit:
+                    raise self._stuck(task, f"{limit} cycles have passed")
+                self.now = cycle
+                while agenda and agenda[0][0] == cycle:
+                    heapq.heappop(agenda)[2]()
+        finally:
+            self._limit = 0
+        result = task.result
+        lost = self.lost()
+        if lost is not None:
+            raise lost
+        return result
 
     def _stuck(self, task: SimTask[Any], why: str) -> Exception:
-        """The error of a task that somebody has not collected, if any: that is why others wait."""
-        for other in self.tasks:
-            if other.lost is not None:
-                return other.lost
-        waiting = ", ".join(other.name for other in self.tasks if not other.done())
-        return RuntimeError(f"Task {task.name} can't end: {why}; waiting: {waiting}")
+        """The error of a task that nobody has collected, if any: that is why others wait."""
+        return self.lost() or RuntimeError(f"Task {task.name} can't end: {why}; waiting: {self.waiting()}")
+
+
+class Line:
+    """A level-sensitive interrupt line."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.high = False
+        self._latch: Latch | None = None
+
+    def drive(self, high: bool) -> None:
+        """Put a level on the line."""
+        self.high = high
+        if high and self._latch is not None:
+            self._latch.set()
+            self._latch = None
+
+    async def wait(self) -> None:
+        """Return when the line is high; at once if it is."""
+        while not self.high:
+            if self._latch is None:
+                self._latch = Latch(self._kernel)
+            await self._latch
+
+
+class Process:
+    """A running hardware process; ``ended`` is given when it is over, unless a reset ends it before."""
+
+    __slots__ = ("_hardware", "_routine", "alive", "ended")
+
+    def __init__(self, hardware: Hardware, routine: Routine) -> None:
+        self._hardware, self._routine = hardware, routine
+        self.alive = True
+        self.ended = Signal()
+
+    def step(self) -> None:
+        """Go on to the next wait or to the end."""
+        hardware = self._hardware
+        while hardware.running:
+            try:
+                wanted = next(self._routine)
+            except StopIteration:
+                self.alive = False
+                self.ended.fire()
+                return
+            if not isinstance(wanted, int):
+                wanted.add(self.step)
+                return
+            if wanted:
+                hardware.kernel.at(hardware.kernel.now + wanted, self.step)
+                return
 
 
 class Hardware:
-    """Processes of one power-on of the modelled hardware; :meth:`stop` ends them all at reset."""
+    """Processes of one power-on of the modelled hardware; after :meth:`stop`, at reset, none goes on."""
 
-    def __init__(self, env: simpy.Environment) -> None:
-        self.env = env
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
         self.running = True
-        self._processes: list[simpy.Process] = []
 
     @property
     def now(self) -> int:
         """Cycle."""
-        return int(self.env.now)
+        return self.kernel.now
 
-    def start(self, routine: Routine) -> simpy.Process:
+    def start(self, routine: Routine) -> Process:
         """Run a hardware process until it ends or the hardware is stopped."""
-        process = self.env.process(self._guarded(routine))
-        if len(self._processes) > 64:
-            self._processes = [p for p in self._processes if p.is_alive]
-        self._processes.append(process)
+        process = Process(self, routine)
+        process.step()
         return process
-
-    def _guarded(self, routine: Routine) -> Routine:
-        try:
-            yield from routine
-        except simpy.Interrupt:
-            return
 
     def at(self, cycle: int, action: Callable[[], None]) -> None:
         """Do something at a later cycle, unless the hardware is stopped before."""
 
-        def wait() -> Routine:
-            yield self.env.timeout(max(0, cycle - self.now))
-            action()
+        def act() -> None:
+            if self.running:
+                action()
 
-        self.start(wait())
+        self.kernel.at(max(cycle, self.kernel.now), act)
 
     def stop(self) -> None:
         """End every process."""
         self.running = False
-        for process in self._processes:
-            if process.is_alive:
-                process.interrupt()

@@ -1,4 +1,4 @@
-"""The phone as a transaction-level model: the machine protocol over simpy."""
+"""The phone as a transaction-level model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 from ..machine import WINDOW_GRANULE, BusFault, Initiator, Interrupt, Memory, Response, World, normal_world
 from ..npu import Caps, NpuState
 from ..regs import FLEX_NORMAL, FLEX_SECURE, GATE_NORMAL, GATE_SECURE, NPU_NORMAL, NPU_SECURE, STORAGE, TZC, Block
+from ..tasks import Latch, SimTask
 from .filter import Filter, Master
 from .gate import NpuGate
-from .kernel import Hardware, Kernel, Latch, Line, Run, SimTask
+from .job import Memories
+from .kernel import Hardware, Kernel, Line
 from .memory import Dram, DramTiming, FlashTiming
 from .npu import Npu
-from .registers import FULL, Frame
+from .registers import FULL, Frame, Value
 from .storage import StorageDma
 
 __all__ = ["FastMachine"]
@@ -34,6 +36,7 @@ _MASTERS = {
 }
 
 _SECURE_FRAMES = frozenset(block.base for block in (TZC, FLEX_SECURE, NPU_SECURE, GATE_SECURE))
+_EVERYBODY = Value(reset=FULL)
 _FRAME_BYTES = 0x1000
 _FRAME_STEP = 0x1_0000
 
@@ -43,9 +46,9 @@ class _Soc:
 
     def __init__(
         self, kernel: Kernel, lines: dict[Interrupt, Line], *, dram: Dram, flash: Memory, flash_timing: FlashTiming,
-        pages: int, npu: NpuState,
+        pages: int, npu: Memories,
     ) -> None:  # fmt: skip
-        self.hardware = Hardware(kernel.env)
+        self.hardware = Hardware(kernel)
         self.filter = Filter(
             self.hardware,
             tzc=lines[Interrupt.TZC],
@@ -60,7 +63,7 @@ class _Soc:
             lines[Interrupt.NPU_SECURE],
             filter_=self.filter,
             dram=dram,
-            state=npu,
+            memories=npu,
         )
         self.gate = NpuGate(self.hardware, lines[Interrupt.GATE_NORMAL], lines[Interrupt.GATE_SECURE], npu=self.npu)
         self.storage = StorageDma(
@@ -76,22 +79,27 @@ class _Soc:
             GATE_SECURE: self.gate.secure_frame,
             STORAGE: self.storage.frame,
         }
-        self._frames = {block.base: frame for block, frame in frames.items()}
+        managers = {FLEX_NORMAL: self.filter.pages.managers, GATE_NORMAL: self.gate.managers}
+        self._frames = {
+            block.base: (frame, block.base in _SECURE_FRAMES, managers.get(block, _EVERYBODY))
+            for block, frame in frames.items()
+        }
 
     def frame(self, address: int, master: Master, world: World) -> Frame | None:
         """The register frame at ``address``, or None if there is none or it is not for this master and world."""
-        base = address - address % _FRAME_STEP
-        if address - base >= _FRAME_BYTES or base not in self._frames:
+        offset = address % _FRAME_STEP
+        found = self._frames.get(address - offset)
+        if found is None or offset >= _FRAME_BYTES:
             return None
-        if (world is World.SECURE) != (base in _SECURE_FRAMES):
+        frame, secure, managers = found
+        if secure is not (world is World.SECURE) or not managers.value >> master.nsaid & 1:
             return None
-        managers = {FLEX_NORMAL.base: self.filter.pages.managers, GATE_NORMAL.base: self.gate.managers}
-        return self._frames[base] if managers.get(base, FULL) >> master.nsaid & 1 else None
+        return frame
 
     def stop(self) -> None:
         """Reset is asserted: every process ends, every access in flight is lost."""
         self.hardware.stop()
-        self.filter.regions.gate.set()
+        self.filter.regions.opened.fire()
 
 
 class FastMachine:
@@ -128,11 +136,11 @@ class FastMachine:
         if dram_bytes % 4096 or dram_bytes < pages * 4096:
             raise ValueError(f"Memory must be whole pages and hold the table's window, not {dram_bytes!r} bytes")
         self.kernel = Kernel()
-        self._lines = {line: Line(self.kernel.env) for line in Interrupt}
+        self._lines = {line: Line(self.kernel) for line in Interrupt}
         self._dram = Dram(size=dram_bytes, timing=dram or DramTiming(), seed=seed)
         self._flash = Memory(0, np.zeros(flash_bytes, dtype=np.uint8))
         self._flash_timing = flash or FlashTiming()
-        self._pages, self._npu = pages, _unknown(NpuState(caps or Caps()), seed)
+        self._pages, self._npu = pages, Memories(_unknown(NpuState(caps or Caps()), seed))
         self.soc = self._power_on()
 
     def _power_on(self) -> _Soc:
@@ -176,10 +184,13 @@ class FastMachine:
 
     async def read_register(self, address: int, *, by: Initiator, world: World | None = None) -> int:
         """Read a 32-bit register. Raises :class:`BusFault`."""
-        await self.kernel.delay(REQUEST_CYCLES)
+        skip = self.kernel.skip
+        if not skip(REQUEST_CYCLES):
+            await self.kernel.delay(REQUEST_CYCLES)
         frame = self._frame(address, by, world)
         response, value = frame.read(address % _FRAME_STEP) if frame else (Response.DECERR, 0)
-        await self.kernel.delay(ANSWER_CYCLES)
+        if not skip(ANSWER_CYCLES):
+            await self.kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response, value.to_bytes(4, "little"))
         return value
@@ -190,10 +201,13 @@ class FastMachine:
         """Write a 32-bit register. Raises :class:`BusFault`."""
         if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
             raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
-        await self.kernel.delay(REQUEST_CYCLES)
+        skip = self.kernel.skip
+        if not skip(REQUEST_CYCLES):
+            await self.kernel.delay(REQUEST_CYCLES)
         frame = self._frame(address, by, world)
         response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
-        await self.kernel.delay(ANSWER_CYCLES)
+        if not skip(ANSWER_CYCLES):
+            await self.kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response)
 
@@ -206,14 +220,19 @@ class FastMachine:
         """Read ``length`` bytes through the filter. Raises :class:`BusFault` with what came back."""
         if length == 0:
             return b""
-        steps = self.soc.filter.transfer(_MASTERS[by], _world(by, world), address, length=length)
-        return (await Run(steps)).check()
+        filter_, master, side = self.soc.filter, _MASTERS[by], _world(by, world)
+        data = filter_.load_now(master, side, address, length)
+        if data is not None:
+            return data
+        steps = filter_.transfer(master, side, address, length=length)
+        return (await self.kernel.follow(steps)).check()
 
     async def store(self, address: int, payload: bytes, *, by: Initiator, world: World | None = None) -> None:
         """Write through the filter. Raises :class:`BusFault`."""
-        if payload:
-            steps = self.soc.filter.transfer(_MASTERS[by], _world(by, world), address, payload=payload)
-            (await Run(steps)).check()
+        filter_, master, side = self.soc.filter, _MASTERS[by], _world(by, world)
+        if payload and not filter_.store_now(master, side, address, payload):
+            steps = filter_.transfer(master, side, address, payload=payload)
+            (await self.kernel.follow(steps)).check()
 
     async def delay(self, cycles: int) -> None:
         """Let simulated time pass."""
@@ -233,7 +252,7 @@ class FastMachine:
 
     def event(self) -> Latch:
         """Make a fresh, unset event."""
-        return Latch(self.kernel.env)
+        return Latch(self.kernel)
 
 
 def _world(by: Initiator, world: World | None) -> World:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from ..machine import BEAT_BYTES, Memory
 
-__all__ = ["DRAM_BASE", "Channel", "Dram", "DramTiming", "FlashTiming", "Slot"]
+__all__ = ["DRAM_BASE", "Channel", "Dram", "DramTiming", "FlashTiming"]
 
 DRAM_BASE = 0x8000_0000
 """Byte address at which memory begins."""
@@ -61,35 +64,52 @@ class FlashTiming:
             )
 
 
-@dataclass(frozen=True)
-class Slot:
-    """A transfer's place on a channel: ``clear`` is when the next may begin, ``done`` when it is answered."""
-
-    clear: int
-    done: int
-
-
 class Channel:
-    """One direction of a memory port: transfers take their turn, and each is answered ``latency`` after its data."""
+    """One direction of a memory port: transfers take their turn, and each is answered ``latency`` after its data.
+
+    ``moved`` counts their bytes. ``wanted`` is the share of the direction that a running NPU job wants, whose own
+    traffic is not counted here. The interconnect grants the port burst by burst in turn, so a transfer beside the job
+    gets what that leaves, and half of the direction at least; see :meth:`holds_up` for the other side of it.
+    """
 
     def __init__(self, *, latency: int, bytes_per_cycle: float) -> None:
-        self._latency = latency
+        self.latency = latency
         self._cycles_per_byte = 1 / bytes_per_cycle
-        self.free = 0
+        self.free = self.moved = 0
+        self.wanted = 0.0
 
-    def take(self, now: int, length: int) -> Slot:
-        """Reserve the next place for ``length`` bytes."""
-        clear = max(now, self.free) + max(1, round(length * self._cycles_per_byte))
-        self.free = clear
-        return Slot(clear, clear + self._latency)
+    def take(self, now: int, length: int) -> int:
+        """Reserve the next place for ``length`` bytes, of which the last moves at ``free``; the cycle of its answer."""
+        self.free = self.clear(now, length)
+        self.moved += length
+        return self.free + self.latency
+
+    def clear(self, now: int, length: int) -> int:
+        """When the last of ``length`` bytes would move."""
+        cycles = length * self._cycles_per_byte / (1 - min(self.wanted, 0.5))
+        return max(now, self.free) + max(1, round(cycles))
+
+    def holds_up(self, length: int) -> float:
+        """Cycles by which ``length`` bytes of others hold up a job that wants more than half of the direction.
+
+        They take twice their own time, in which the job gets half of the direction instead of what it wants.
+        """
+        cycles = length * self._cycles_per_byte
+        return cycles * (2 * self.wanted - 1) / self.wanted if self.wanted > 0.5 else 0.0
 
 
 class Dram:
-    """Memory behind the filter. Contents at power-up are unknown: random bytes of ``seed``."""
+    """Memory behind the filter. Contents at power-up are unknown: random bytes of ``seed``.
+
+    ``bytes`` and ``words`` are the contents as signed integers.
+    """
 
     def __init__(self, *, size: int, timing: DramTiming, seed: int) -> None:
-        contents = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+        contents = _power_up(size, seed).copy()
         self.memory = Memory(DRAM_BASE, contents)
+        self.timing = timing
+        self.bytes: npt.NDArray[np.int8] = contents.view(np.int8)
+        self.words: npt.NDArray[np.int32] = contents.view("<i4")
         self.reads = Channel(latency=timing.latency, bytes_per_cycle=timing.mean_bytes_per_cycle)
         self.writes = Channel(latency=timing.latency, bytes_per_cycle=timing.mean_bytes_per_cycle)
 
@@ -101,3 +121,23 @@ class Dram:
         """Writable view of ``length`` bytes that exist."""
         start = address - self.memory.base
         return self.memory.bytes[start : start + length]
+
+
+class _PowerUp:
+    """What memory of a size holds at power-up, in a file of its own that has no name."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._file = os.memfd_create("flexserve-dram")
+        self._size = size
+        with os.fdopen(os.dup(self._file), "wb") as file:
+            file.write(np.random.default_rng(seed).bytes(size))
+
+    def __del__(self) -> None:
+        os.close(self._file)
+
+    def copy(self) -> npt.NDArray[np.uint8]:
+        """Contents for one machine, which shares what it does not write."""
+        return np.frombuffer(mmap.mmap(self._file, self._size, access=mmap.ACCESS_COPY), np.uint8)
+
+
+_power_up = lru_cache(maxsize=1)(_PowerUp)

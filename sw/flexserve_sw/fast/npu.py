@@ -6,10 +6,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from ..machine import World
-from ..npu import NpuState
+from ..npu import NpuFaulted, NpuState
 from ..regs import NPU_NORMAL, NPU_SECURE, NpuFault, NpuFrame
 from .filter import Filter
-from .job import Counters, Job, Port
+from .job import Counters, Job, Memories, Port
 from .kernel import Hardware, Line, Routine
 from .memory import Dram
 from .registers import FULL, Frame, Interrupts, Register, Trigger, Value, View
@@ -57,7 +57,7 @@ class _Side:
         counters = self._npu.counters
         return {
             block.ID: View(lambda: 0x464C4E50),
-            block.CAPS: View(self._npu.state.caps.to_register),
+            block.CAPS: View(self._npu.caps.to_register),
             block.STATUS: View(self._status),
             block.CONTROL: Trigger(self._abort, mask=1),
             block.JOB_ADDR_LO: self._low,
@@ -123,24 +123,40 @@ class _Side:
 class Npu:
     """The accelerator. The gate gives it an owner; nobody owns it while it changes hands, and after a reset.
 
-    ``state`` are its memories, which keep their contents over a reset. Counters and queue are the owner's.
+    ``memories`` keep their contents over a reset. Counters and queue are the owner's.
     """
 
     def __init__(
-        self, hardware: Hardware, normal: Line, secure: Line, *, filter_: Filter, dram: Dram, state: NpuState
+        self, hardware: Hardware, normal: Line, secure: Line, *, filter_: Filter, dram: Dram, memories: Memories
     ) -> None:
         self._hardware, self._filter, self._dram = hardware, filter_, dram
-        self.state = state
+        self._memories = memories
+        self.caps = memories.state.caps
         self.counters = Counters()
         self.owner: World | None = None
         self.ticket = 0
         self.job: Job | None = None
-        self._wake = hardware.env.event()
+        self._begun = 0
         self._sides = {
             World.NORMAL: _Side(self, World.NORMAL, normal, NPU_NORMAL),
             World.SECURE: _Side(self, World.SECURE, secure, NPU_SECURE),
         }
-        hardware.start(self._sequencer())
+        self._filter.changing = self._changing
+        self._filter.touching = self._touching
+        self._port = {world: Port(hardware, filter_, dram, world) for world in World}
+
+    @property
+    def state(self) -> NpuState:
+        """Contents of the memories now."""
+        return self._memories.state
+
+    def _changing(self) -> None:
+        if self.job is not None:
+            self.job.changing()
+
+    def _touching(self, page: int) -> None:
+        if self.job is not None:
+            self.job.touched(page)
 
     def frame(self, world: World) -> Frame:
         """Command frame of a world."""
@@ -154,9 +170,37 @@ class Npu:
         self.wake()
 
     def wake(self) -> None:
-        """Look at the queues again."""
-        wake, self._wake = self._wake, self._hardware.env.event()
-        wake.succeed()
+        """Start the owner's next job, if it has one and none runs. A closed gate makes it wait."""
+        side = self._sides[self.owner] if self.owner is not None else None
+        if side is None or not side.queue or self.job is not None:
+            return
+        if not self._filter.regions.open:
+            self._filter.regions.opened.add(self.wake)
+            return
+        order = side.queue.popleft()
+        if side.world is World.SECURE and order.ticket != self.ticket:
+            side.queue.clear()
+            side.report_fault(NpuFault.BAD_TICKET, 0, order.address)
+            return
+        self._begun = self._hardware.now
+
+        def over(fault: NpuFaulted | None) -> None:
+            self._over(side, order, fault)
+
+        self.job = Job(
+            self._port[side.world], self._memories, self.counters, over, address=order.address, count=order.count
+        )
+
+    def _over(self, side: _Side, order: _Order, fault: NpuFaulted | None) -> None:
+        """The running job has ended."""
+        self.job = None
+        self.counters.busy += self._hardware.now - self._begun
+        if fault is None:
+            side.report_done(order.tag)
+        else:
+            side.queue.clear()
+            side.report_fault(fault.code, fault.index, fault.address)
+        self.wake()
 
     def abort(self) -> None:
         """Stop the running job and empty the owner's queue."""
@@ -165,44 +209,22 @@ class Npu:
         for side in self._sides.values():
             side.queue.clear()
 
-    def _sequencer(self) -> Routine:
-        """Run the owner's jobs one after the other."""
-        while True:
-            side = self._sides[self.owner] if self.owner is not None else None
-            if side is None or not side.queue:
-                yield self._wake
-                continue
-            order = side.queue.popleft()
-            if side.world is World.SECURE and order.ticket != self.ticket:
-                side.queue.clear()
-                side.report_fault(NpuFault.BAD_TICKET, 0, order.address)
-                continue
-            port = Port(self._hardware, self._filter, self._dram, side.world)
-            start = self._hardware.now
-            self.job = Job(port, self.state, self.counters, address=order.address, count=order.count)
-            yield self.job.over
-            fault, self.job = self.job.fault, None
-            self.counters.busy += self._hardware.now - start
-            if fault is None:
-                side.report_done(order.tag)
-            else:
-                side.queue.clear()
-                side.report_fault(fault.code, fault.index, fault.address)
-
     def drain(self) -> Routine:
         """Take both frames from their worlds, stop the running job and wait for its accesses to be answered."""
         self.owner = None
         for side in self._sides.values():
             side.irq.drive()
+        if self.job is not None:
+            self._filter.occupy(self._hardware.now + self._dram.timing.latency)
         self.abort()
-        yield self._hardware.env.timeout(max(1, self._filter.drained() - self._hardware.now))
+        yield max(1, self._filter.drained() - self._hardware.now)
 
     def scrub(self) -> Routine:
         """Zero every memory and register that a job could have left something in.
 
         The normal frame keeps what its own world wrote there, and what became of its last job.
         """
-        yield self._hardware.env.timeout(SCRUB_CYCLES)
-        self.state.scrub()
+        yield SCRUB_CYCLES
+        self._memories.scrub()
         self.counters.clear()
         self._sides[World.SECURE].clear()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-
-import simpy
 
 from ..machine import PAGE_BYTES, WINDOW_GRANULE, World
 from ..recall import Outcome, RecallTable, Timer
@@ -20,7 +19,7 @@ from ..regs import (
     RecallState,
 )
 from .commands import CommandPort, Request
-from .kernel import Hardware, Line, Routine
+from .kernel import Hardware, Line, Routine, Signal
 from .memory import Dram
 from .registers import FULL, Frame, Interrupts, Register, Trigger, Value, View
 
@@ -54,6 +53,8 @@ class PageSide:
         Pages that the table can hold.
     drained
         Cycle in which the last access accepted so far is answered: a change of state is reported then, not before.
+    changing
+        Called before the state of a page changes.
     on_ready
         Called when every page of the window was zeroed.
     """
@@ -67,18 +68,19 @@ class PageSide:
         dram: Dram,
         capacity: int,
         drained: Callable[[], int],
+        changing: Callable[[], None],
         on_ready: Callable[[], None],
     ) -> None:
-        self._on_ready = on_ready
+        self._changing, self._on_ready = changing, on_ready
         self._hardware, self._dram, self._capacity, self._drained = hardware, dram, capacity, drained
         self._n_irq, self._s_irq = Interrupts(normal, width=3), Interrupts(secure, width=5)
         self.table = RecallTable(0, 0, GRACE_MIN)
         self._ready = False
         self._timers: list[Timer | None] = [None] * TIMERS
-        self._engine_queue: simpy.Store = simpy.Store(hardware.env)
-        self._scrub_queue: simpy.Store = simpy.Store(hardware.env)
+        self._engine_queue: deque[Request | None] = deque()
+        self._scrub_queue: deque[tuple[int, int]] = deque()
+        self._asked, self._released, self._popped = Signal(), Signal(), Signal()
         self._in_scrub = 0
-        self._popped = hardware.env.event()
         self.violations = 0
         self._alarm_page = 0
         self._alarm = False
@@ -104,9 +106,9 @@ class PageSide:
         return self._ready
 
     @property
-    def managers(self) -> int:
+    def managers(self) -> Value:
         """Mask of the NSAIDs that may use the normal-world frame."""
-        return self._managers.value
+        return self._managers
 
     def allows(self, address: int, world: World) -> bool:
         """Whether the state of the page at ``address`` lets ``world`` through. A corrupt state raises the alarm."""
@@ -208,8 +210,8 @@ class PageSide:
                 timers=TIMERS,
                 initial=RecallState.SCRUBBING,
             )
-            for page in range(self.table.base, self.table.base + self.table.count):
-                self._scrub_queue.put((page, 0))
+            self._scrub_queue.extend((page, 0) for page in range(self.table.base, self.table.base + self.table.count))
+            self._released.fire()
         if FlexmemSecure.CONTROL__LOCK.get(word):
             self.table.locked = True
         return word
@@ -232,8 +234,7 @@ class PageSide:
         if not self.table.freed:
             return 0
         page = self.table.freed.pop(0)
-        popped, self._popped = self._popped, self._hardware.env.event()
-        popped.succeed()
+        self._popped.fire()
         return FlexmemNormal.FREED_POP__PFN.put(page) | FlexmemNormal.FREED_POP__VALID.put(1)
 
     def _raise_alarm(self, page: int) -> None:
@@ -246,22 +247,24 @@ class PageSide:
 
     # Engine
 
-    def _submit(self, request: Request) -> None:
-        self._engine_queue.put(request)
+    def _submit(self, request: Request | None) -> None:
+        self._engine_queue.append(request)
+        self._asked.fire()
 
     def _engine(self) -> Routine:
         """Take commands of both worlds, and expiries, one after the other."""
-        env = self._hardware.env
         while True:
-            request: Request | None = yield self._engine_queue.get()
+            while not self._engine_queue:
+                yield self._asked
+            request = self._engine_queue.popleft()
             if request is None:
                 self._expire()
                 continue
             groups = -(-max(1, min(request.count, self.table.count)) // WINDOW_GRANULE)
-            yield env.timeout(2 + groups)
+            yield 2 + groups
             outcome = self._apply(request)
             if outcome.result is RecallResult.OK:
-                yield env.timeout(max(groups, self._drained() - self._hardware.now))
+                yield max(groups, self._drained() - self._hardware.now)
             request.port.finish(outcome)
 
     def _apply(self, request: Request) -> Outcome:
@@ -273,6 +276,7 @@ class PageSide:
             code = RecallCommand(request.code)
         except ValueError:
             return Outcome(RecallResult.BAD_COMMAND, request.first)
+        self._changing()
         outcome = table.command(code, request.first, request.count, by=request.port.world, now=now)
         if outcome.result is RecallResult.CORRUPT_STATE:
             self._raise_alarm(outcome.offender)
@@ -286,9 +290,10 @@ class PageSide:
         return outcome
 
     def _due(self) -> None:
-        self._engine_queue.put(None)
+        self._submit(None)
 
     def _expire(self) -> None:
+        self._changing()
         taken = self.table.expire(self._hardware.now)
         self._place_timers()
         if taken:
@@ -308,26 +313,27 @@ class PageSide:
     def _queue_scrub(self, pages: range | list[int]) -> None:
         drained = self._drained()
         for page in pages:
-            self._scrub_queue.put((page, drained))
+            self._scrub_queue.append((page, drained))
+        self._released.fire()
 
     def _scrubber(self) -> Routine:
         """Zero pages whose old accesses have drained, while the freed-page queue has room for the report."""
-        env = self._hardware.env
         while True:
-            page, drained = yield self._scrub_queue.get()
-            yield env.timeout(max(0, drained - self._hardware.now))
+            while not self._scrub_queue:
+                yield self._released
+            page, drained = self._scrub_queue.popleft()
+            yield max(0, drained - self._hardware.now)
             while len(self.table.freed) + self._in_scrub >= FREED_DEPTH and self._ready:
                 yield self._popped
             self._in_scrub += 1
-            slot = self._dram.writes.take(self._hardware.now, PAGE_BYTES)
-            self._hardware.at(slot.done, partial(self._scrubbed, page))
-            yield env.timeout(slot.clear - self._hardware.now)
+            self._hardware.at(self._dram.writes.take(self._hardware.now, PAGE_BYTES), partial(self._scrubbed, page))
+            yield self._dram.writes.free - self._hardware.now
 
     def _scrubbed(self, page: int) -> None:
         self._in_scrub -= 1
         address = page * PAGE_BYTES
         if not self._dram.holds(address, PAGE_BYTES):
-            self._scrub_queue.put((page, 0))
+            self._queue_scrub([page])
             return
         self._dram.view(address, PAGE_BYTES)[:] = 0
         owed, waiting = self.table.owed, len(self.table.freed)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ..machine import World
 from ..regs import TZC, Tzc400, Tzc400Region
-from .kernel import Hardware, Latch, Line
-from .registers import Frame, Register, Trigger, Value, View
+from .kernel import Hardware, Line, Signal
+from .registers import FULL, Frame, Register, Trigger, Value, View
 
 __all__ = ["Access", "Regions"]
 
@@ -20,7 +20,7 @@ _IDENTITY = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass
 class Access:
     """Who asks for what: one burst as the filter sees its address."""
 
@@ -60,7 +60,8 @@ class Region:
 class Regions:
     """TZC-400 view of the filter.
 
-    ``drained`` gives the cycle in which the last access accepted so far is answered: the gate's status falls then.
+    ``open`` tells whether the gate is, and ``opened`` is given when it opens. ``drained`` gives the cycle in which the
+    last access accepted so far is answered: the gate's status falls then. ``changing`` is called before a rule changes.
     ``ready`` tells whether the window is: until then the gate stays closed, whatever is asked. Whoever makes it ready
     calls :meth:`move_gate`.
     """
@@ -72,10 +73,14 @@ class Regions:
         *,
         drained: Callable[[], int],
         ready: Callable[[], bool],
+        changing: Callable[[], None],
         address_width: int,
     ) -> None:
         self._hardware, self._line, self._drained, self._ready = hardware, line, drained, ready
-        self.gate = Latch(hardware.env)
+        self.open = False
+        self.opened = Signal()
+        self._changing = changing
+        self._rules: dict[int, bool] = {}
         self._gate_busy_until = 0
         self._recorded: Access | None = None
         self._held = self._overrun = self._overlap = False
@@ -86,18 +91,27 @@ class Regions:
         build = Tzc400.BUILD_CONFIG__REGIONS.put(REGIONS - 1) | width
         self.frame = Frame(self._registers(build), lenient=True)
 
-    @staticmethod
-    def _region() -> Region:
-        page = 0xFFFF_F000
-        top = Value(mask=page, shown=_inclusive)
-        return Region(Value(mask=page), Value(), top, Value(), Value(mask=0xC000_0001), Value())
+    def _rule(self, *, reset: int = 0, mask: int = FULL, shown: Callable[[int], int] | None = None) -> Value:
+        """A word on which it hangs what is let through."""
+        return Value(reset=reset, mask=mask, shown=shown, adjust=self._change)
 
-    @staticmethod
-    def _background(address_width: int) -> Region:
+    def _change(self, word: int) -> int:
+        self._changing()
+        self._rules.clear()
+        return word
+
+    def _region(self) -> Region:
+        page = 0xFFFF_F000
+        top = self._rule(mask=page, shown=_inclusive)
+        return Region(
+            self._rule(mask=page), self._rule(), top, self._rule(), self._rule(mask=0xC000_0001), self._rule()
+        )
+
+    def _background(self, address_width: int) -> Region:
         """Region 0: bounds and enable are read-only."""
         end = (1 << address_width) - 1
         top = Value(reset=end & 0xFFFF_F000, mask=0, shown=_inclusive), Value(reset=end >> 32, mask=0)
-        return Region(Value(mask=0), Value(mask=0), *top, Value(reset=1, mask=0xC000_0000), Value())
+        return Region(Value(mask=0), Value(mask=0), *top, self._rule(reset=1, mask=0xC000_0000), self._rule())
 
     def _registers(self, build: int) -> dict[int, Register]:
         registers: dict[int, Register] = {
@@ -133,7 +147,16 @@ class Regions:
         """Whether the rules of the one region that has the address let the access through.
 
         Region 0 has what no other region has. Two regions over one address are an error of configuration: denied.
+        Bounds are those of pages, so what was found out for a page holds until a rule changes.
         """
+        secure = access.world is World.SECURE
+        key = access.address >> 12 << 6 | access.nsaid << 2 | access.write << 1 | secure
+        allowed = self._rules.get(key)
+        if not allowed:
+            allowed = self._rules[key] = self._judge(access)
+        return allowed
+
+    def _judge(self, access: Access) -> bool:
         hits = [region for region in self.regions[1:] if region.holds(access.address)]
         if len(hits) > 1:
             self._overlap = True
@@ -159,13 +182,14 @@ class Regions:
     def move_gate(self) -> None:
         """Put the gate where the request and the window want it."""
         if self._request.value and self._ready():
-            self.gate.set()
-        elif self.gate.is_set():
-            self.gate.clear()
+            self.open = True
+            self.opened.fire()
+        elif self.open:
+            self.open = False
             self._gate_busy_until = self._drained()
 
     def _gate_word(self, request: int) -> int:
-        busy = self.gate.is_set() or self._hardware.now < self._gate_busy_until
+        busy = self.open or self._hardware.now < self._gate_busy_until
         return Tzc400.GATE_KEEPER__REQUEST.put(request) | Tzc400.GATE_KEEPER__STATUS.put(int(busy))
 
     def _int_status(self) -> int:

@@ -19,9 +19,8 @@ def never() -> bool:
     return False
 
 
-def bytes_of(strobe: int) -> int:
-    """Bit mask of the bytes that a write strobe enables."""
-    return sum(0xFF << 8 * i for i in range(4) if strobe >> i & 1)
+_BYTES = tuple(sum(0xFF << 8 * i for i in range(4) if strobe >> i & 1) for strobe in range(16))
+"""Bit mask of the bytes that a write strobe enables."""
 
 
 class Register(Protocol):
@@ -65,7 +64,7 @@ class Value:
         if self._rejected():
             return Response.SLVERR
         if not self._frozen():
-            bits = bytes_of(strobe) & self._mask
+            bits = _BYTES[strobe] & self._mask
             stored = self.value & ~bits | value & bits
             self.value = self._adjust(stored) if self._adjust else stored
             if self._changed:
@@ -109,7 +108,7 @@ class Trigger:
         """Act, unless rejected or only partly strobed."""
         if self._rejected():
             return Response.SLVERR
-        if not self._mask & ~bytes_of(strobe):
+        if not self._mask & ~_BYTES[strobe]:
             self._action(value & self._mask)
         return Response.OKAY
 
@@ -156,7 +155,7 @@ class _Clear:
 
     def write(self, value: int, strobe: int) -> Response:
         """Clear the ones of the strobed bytes."""
-        self._interrupts.clear(value & bytes_of(strobe))
+        self._interrupts.clear(value & _BYTES[strobe])
         return Response.OKAY
 
 

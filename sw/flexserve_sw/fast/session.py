@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import resource
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -44,7 +45,8 @@ def simulate(
 ) -> dict[str, Any]:
     """Run ``job`` with ``argument`` and return its result with a ``simulation`` entry of cycles and seconds.
 
-    ``on_message`` gets every message of the job with ``cycle`` and ``time`` (seconds since the epoch) added.
+    ``on_message`` gets every message of the job with ``cycle``, ``time`` (seconds since the epoch) and ``busy``
+    (seconds of processor time that this process has had) added.
     ``cycles`` bounds simulated time; past it, or when everything waits for ever, ``RuntimeError`` is raised.
     """
     machine = FastMachine(
@@ -60,12 +62,20 @@ def simulate(
 
     def emit(message: Message) -> None:
         if on_message is not None:
-            on_message({**message, "cycle": machine.now, "time": time.time()})
+            on_message({**message, "cycle": machine.now, "time": time.time(), "cpu": time.process_time()})
 
     async def run() -> dict[str, Any]:
         return await function(machine, argument, emit)
 
     begin = time.perf_counter()
-    result = machine.kernel.run(machine.spawn(run(), name=job), limit=cycles)
+    result = machine.kernel.complete(machine.spawn(run(), name=job), limit=cycles)
     seconds = time.perf_counter() - begin
-    return {**result, "simulation": {"machine": "fast", "cycles": machine.now, "seconds": seconds}}
+    simulation = {
+        "machine": "fast",
+        "cycles": machine.now,
+        "seconds": seconds,
+        "khz": machine.now / seconds / 1e3,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "seed": seed,
+    }
+    return {**result, "simulation": simulation}

@@ -45,7 +45,7 @@ class StorageDma:
     def _transfer(self, offset: int, address: int, length: int, *, to_flash: bool) -> Routine:
         illegal = length == 0 or any(v % BEAT_BYTES for v in (offset, address, length))
         if illegal or offset + length > self._flash.size:
-            yield self._hardware.env.timeout(1)
+            yield 1
             self._finish(error=True)
         elif to_flash:
             yield from self._write_flash(offset, address, length)
@@ -57,7 +57,7 @@ class StorageDma:
         timing, start = self._timing, self._hardware.now
         answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, length=length)
         done = max(self._hardware.now, start + round(length / timing.bytes_per_cycle)) + timing.latency
-        yield self._hardware.env.timeout(max(0, done - self._hardware.now))
+        yield max(0, done - self._hardware.now)
         self._flash.bytes[offset : offset + length] = memoryview(answer.data)
         self._finish(error=answer.response is not Response.OKAY)
 
@@ -69,13 +69,13 @@ class StorageDma:
         while at < length:
             size = min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
             due = start + self._timing.latency + round((at + size) / self._timing.bytes_per_cycle)
-            yield self._hardware.env.timeout(max(0, due - self._hardware.now))
+            yield max(0, due - self._hardware.now)
             payload = self._flash.bytes[offset + at : offset + at + size].tobytes()
             moves.append(self._hardware.start(self._put(address + at, payload)))
             at += size
         for move in moves:
-            if move.is_alive:
-                yield move
+            if move.alive:
+                yield move.ended
         self._finish(error=self._failed)
 
     def _put(self, address: int, payload: bytes) -> Routine:

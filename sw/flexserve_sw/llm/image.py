@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
+from ..integers import as_exact_float, exact_product
 from ..machine import BEAT_BYTES
 from ..npu import pack_weights
 from .arithmetic import Float, Int8, Int32, quantise_rows
@@ -26,9 +27,6 @@ __all__ = ["ImageTensors", "QuantModel", "Segment", "Tensor", "TensorKind", "qua
 
 INT32_SAFE_K = (2**31 - 1) // (127 * 127)
 """Longest sum of int8 products that cannot overflow int32."""
-
-FLOAT32_SAFE_K = 2**24 // (128 * 128)
-"""Longest sum of int8 products that float32 holds exactly."""
 
 
 class TensorKind(Enum):
@@ -201,15 +199,7 @@ class ImageTensors:
         return self.multiply(name, x)
 
     def multiply(self, name: str, x: Int8) -> Int32:
-        """``x[T, K]`` times a linear layer's matrix.
-
-        Multiplied in a float type wide enough to hold every partial sum exactly, so order does not matter; by einsum,
-        because a BLAS that starts threads is far slower for these sizes on a busy machine.
-        """
+        """``x[T, K]`` times a linear layer's matrix."""
         if name not in self._matrices:
-            weights = self._model.weights[name]
-            exact = np.float32 if weights.shape[0] <= FLOAT32_SAFE_K else np.float64
-            self._matrices[name] = weights.astype(exact)
-        matrix = self._matrices[name]
-        sums: Int32 = np.einsum("tk,kn->tn", x.astype(matrix.dtype), matrix).astype(np.int32)
-        return sums
+            self._matrices[name] = as_exact_float(self._model.weights[name])
+        return exact_product(x, self._matrices[name])

@@ -1,4 +1,4 @@
-"""Reader of llama2.c checkpoints, version 0: seven int32 sizes, then float32 tensors without names."""
+"""Reader and writer of llama2.c checkpoints, version 0: seven int32 sizes, then float32 tensors without names."""
 
 from __future__ import annotations
 
@@ -67,6 +67,20 @@ def read_llama2c(path: Path, tokenizer: Tokenizer | None) -> Checkpoint:
             elif name != "rotary table":
                 tensors |= {f"layers.{layer}.{name}": values[layer] for layer in range(config.layers)}
     return Checkpoint(name=str(path), config=config, tensors=tensors, tokenizer=tokenizer)
+
+
+def write_llama2c(path: Path, checkpoint: Checkpoint) -> Path:
+    """Write a version-0 file; the tokenizer goes into a file of its own."""
+    config = checkpoint.config
+    tensors = checkpoint.tensors | {"rotary table": np.zeros((2, config.seq_len, config.head_dim // 2), np.float32)}
+    vocab = config.vocab if config.tied else -config.vocab
+    sizes = (config.dim, config.hidden, config.layers, config.heads, config.kv_heads, vocab, config.seq_len)
+    with path.open("wb") as file:
+        file.write(struct.pack("<7i", *sizes))
+        for name, _ in _layout(config):
+            parts = [f"layers.{layer}.{name}" for layer in range(config.layers)] if name in PER_LAYER else [name]
+            file.writelines(tensors[part].astype("<f4").tobytes() for part in parts)
+    return path
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -79,17 +79,19 @@ class BuddyAllocator:
 
     def is_free(self, page: int) -> bool:
         """Whether nobody has the page."""
-        return any(self._aligned(page, order) in blocks for order, blocks in enumerate(self._free))
-
-    @staticmethod
-    def _aligned(page: int, order: int) -> int:
-        return page >> order << order
+        return self._order_of(page) is not None
 
     def _block_of(self, page: int) -> tuple[int, int]:
+        order = self._order_of(page)
+        if order is None:
+            raise OutOfMemory(f"Page {page:#x} is not free")
+        return order, page >> order << order
+
+    def _order_of(self, page: int) -> int | None:
         for order, blocks in enumerate(self._free):
-            if self._aligned(page, order) in blocks:
-                return order, self._aligned(page, order)
-        raise OutOfMemory(f"Page {page:#x} is not free")
+            if page >> order << order in blocks:
+                return order
+        return None
 
     def give(self, extent: Extent) -> None:
         """Take pages back and join free neighbours. Raises ``ValueError``, and takes none, if one is not out."""

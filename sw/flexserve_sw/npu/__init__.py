@@ -14,10 +14,10 @@ from .descriptors import (
     pack_parameters,
     pack_weights,
 )
-from .model import NpuFaulted, NpuStalled, NpuState, check, execute, requantise, run_job
+from .model import NpuFaulted, NpuStalled, NpuState, check, execute, perform, requantise, run_job, stalls
 from .program import Gemm, Requantise, gemm_program, packed_program
 from .resume import remainder
-from .timing import job_cycles
+from .timing import JobTimes, job_bursts, job_cycles, job_times
 
 __all__ = [
     "CHANNEL_BYTES",
@@ -26,6 +26,7 @@ __all__ = [
     "Descriptor",
     "Fence",
     "Gemm",
+    "JobTimes",
     "Load",
     "Matmul",
     "NpuFaulted",
@@ -38,11 +39,15 @@ __all__ = [
     "encode_program",
     "execute",
     "gemm_program",
+    "job_bursts",
     "job_cycles",
+    "job_times",
     "pack_parameters",
     "pack_weights",
     "packed_program",
+    "perform",
     "remainder",
     "requantise",
     "run_job",
+    "stalls",
 ]

@@ -35,8 +35,10 @@ __all__ = [
     "WriteMemory",
     "check",
     "execute",
+    "perform",
     "requantise",
     "run_job",
+    "stalls",
 ]
 
 ReadMemory = Callable[[int, int], bytes]
@@ -192,8 +194,7 @@ def _load(load: Load, state: NpuState, read: ReadMemory) -> None:
         pieces = _pieces(load.address + row * load.stride, beats * BEAT_BYTES)
         content = b"".join(read(address, length) for address, length in pieces)[: load.row_bytes]
         filled = np.frombuffer(content.ljust(words * n, b"\0"), dtype=np.int8)
-        for place, word in zip(places + row * load.row_step, filled.reshape(words, n), strict=True):
-            memory[place] = word
+        memory[places + row * load.row_step] = filled.reshape(words, n)
 
 
 def _matmul(matmul: Matmul, state: NpuState) -> None:
@@ -241,13 +242,30 @@ def _store(store: Store, state: NpuState, write: WriteMemory) -> None:
             write(address, content[address - start : address - start + length])
 
 
-def _step(
-    descriptor: Descriptor, index: int, tokens: _Tokens, state: NpuState, read: ReadMemory, write: WriteMemory
-) -> None:
-    wait_prev, wait_next, signal_prev, signal_next = _LINKS[type(descriptor)]
+def _take(descriptor: Descriptor, index: int, tokens: _Tokens) -> None:
+    wait_prev, wait_next, _, _ = _LINKS[type(descriptor)]
     for flag, link in ((descriptor.wait_prev, wait_prev), (descriptor.wait_next, wait_next)):
         if flag and link is not None:
             tokens.take(link, index)
+
+
+def _give(descriptor: Descriptor, tokens: _Tokens) -> None:
+    _, _, signal_prev, signal_next = _LINKS[type(descriptor)]
+    for flag, link in ((descriptor.signal_prev, signal_prev), (descriptor.signal_next, signal_next)):
+        if flag and link is not None:
+            tokens.give(link)
+
+
+def stalls(descriptors: Sequence[Descriptor]) -> None:
+    """Raise :class:`NpuStalled` if a job of these waits for a token that no earlier one gives."""
+    tokens = _Tokens()
+    for index, descriptor in enumerate(descriptors):
+        _take(descriptor, index, tokens)
+        _give(descriptor, tokens)
+
+
+def perform(descriptor: Descriptor, index: int, state: NpuState, read: ReadMemory, write: WriteMemory) -> None:
+    """Do what one checked descriptor does, its tokens left aside. Raises :class:`NpuFaulted` with BUS_ERROR."""
     try:
         match descriptor:
             case Load():
@@ -258,9 +276,14 @@ def _step(
                 _store(descriptor, state, write)
     except BusFault as fault:
         raise NpuFaulted(NpuFault.BUS_ERROR, index, fault.address) from fault
-    for flag, link in ((descriptor.signal_prev, signal_prev), (descriptor.signal_next, signal_next)):
-        if flag and link is not None:
-            tokens.give(link)
+
+
+def _step(
+    descriptor: Descriptor, index: int, tokens: _Tokens, state: NpuState, read: ReadMemory, write: WriteMemory
+) -> None:
+    _take(descriptor, index, tokens)
+    perform(descriptor, index, state, read, write)
+    _give(descriptor, tokens)
 
 
 def execute(

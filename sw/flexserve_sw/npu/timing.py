@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ..machine import BEAT_BYTES
 from .descriptors import DESCRIPTOR_BYTES, Caps, Descriptor, Fence, Load, Matmul, Store
 
-__all__ = ["job_cycles"]
+__all__ = ["JobTimes", "job_bursts", "job_cycles", "job_times"]
 
 _START = 4
 """Cycles from the doorbell's write to the request of the first descriptors."""
@@ -50,16 +50,50 @@ _END = 2
 """Cycles from the last answer to the interrupt."""
 
 
-def _bursts(address: int, stride: int, rows: int, beats: int, most: int, *, linear: bool) -> Iterator[int]:
-    """Beats of each burst, in order."""
+def _bursts(address: int, stride: int, rows: int, beats: int, most: int, *, linear: bool) -> Iterator[tuple[int, int]]:
+    """Address and beats of each burst, in order."""
     if linear:
         rows, beats = 1, rows * beats
     for row in range(rows):
         at, left = (address + row * stride) // BEAT_BYTES, beats
         while left:
             size = min(left, most - at % most)
-            yield size
+            yield at * BEAT_BYTES, size
             at, left = at + size, left - size
+
+
+def _load_bursts(load: Load) -> Iterator[tuple[int, int]]:
+    beats = -(-load.row_bytes // BEAT_BYTES)
+    linear = load.stride == beats * BEAT_BYTES
+    return _bursts(load.address, load.stride, load.rows, beats, _READ_BURST, linear=linear)
+
+
+def _store_bursts(store: Store) -> Iterator[tuple[int, int]]:
+    beats = -(-store.n // (BEAT_BYTES if store.quantise else 4))
+    linear = store.stride == beats * BEAT_BYTES and (store.n % (16 if store.quantise else 4)) == 0
+    return _bursts(store.address, store.stride, store.rows, beats, _WRITE_BURST, linear=linear)
+
+
+def job_bursts(descriptors: Sequence[Descriptor]) -> Iterator[tuple[int, bool]]:
+    """Address and direction (True: a write) of every burst of operands and results."""
+    for descriptor in descriptors:
+        if isinstance(descriptor, Load):
+            yield from ((address, False) for address, _ in _load_bursts(descriptor))
+        elif isinstance(descriptor, Store):
+            yield from ((address, True) for address, _ in _store_bursts(descriptor))
+
+
+@dataclass(frozen=True)
+class JobTimes:
+    """When things happen in a job, in cycles since the doorbell.
+
+    ``handed`` is when the dispatcher hands each descriptor out, ``done`` when its effect is there, ``cycles`` when the
+    interrupt rises.
+    """
+
+    handed: tuple[int, ...]
+    done: tuple[int, ...]
+    cycles: int
 
 
 @dataclass
@@ -110,8 +144,8 @@ class _Timeline:
         """Take a token; a job that lacks it hangs, which nobody asks the duration of."""
         return max(at, self.tokens[link].popleft() + 1) if flag and self.tokens[link] else at
 
-    def step(self, descriptor: Descriptor) -> None:
-        """Hand out one descriptor and play what its unit does."""
+    def step(self, descriptor: Descriptor) -> int:
+        """Hand out one descriptor, play what its unit does, and return when it is done."""
         if len(self.handed) == _FETCHED_AHEAD:
             # Requested when there was room, answered behind the loads that were asked for before.
             asked = self.handed[0]
@@ -125,23 +159,23 @@ class _Timeline:
             self.fetching += DESCRIPTOR_BYTES // BEAT_BYTES
         match descriptor:
             case Load():
-                self.run_load(descriptor)
+                done = self.run_load(descriptor)
             case Matmul():
-                self.run_matmul(descriptor)
+                done = self.run_matmul(descriptor)
             case Store():
-                self.run_store(descriptor)
+                done = self.run_store(descriptor)
             case Fence():
-                pass
+                done = self.handout
+        self.end = max(self.end, done)
+        return done
 
-    def run_load(self, load: Load) -> None:
+    def run_load(self, load: Load) -> int:
         """Requests up to 31 ahead; beats arrive one per cycle, slower for arrays narrower than the bus."""
         take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 1, self.placed[0])))
-        beats = -(-load.row_bytes // BEAT_BYTES)
-        linear = load.stride == beats * BEAT_BYTES
         cost = max(1, BEAT_BYTES // self.caps.n)
         issue, done = take, self.reads[-1] + self.fetching
         self.fetching = 0
-        for size in _bursts(load.address, load.stride, load.rows, beats, _READ_BURST, linear=linear):
+        for _, size in _load_bursts(load):
             issue = max(issue + 1, self.reads[0] + 1)
             done = max(issue + self.read_latency, done) + size * cost
             self.reads.append(done)
@@ -151,9 +185,9 @@ class _Timeline:
         self.placed.append(done)
         if load.signal_next:
             self.tokens["le"].append(done)
-        self.end = max(self.end, done)
+        return done
 
-    def run_matmul(self, matmul: Matmul) -> None:
+    def run_matmul(self, matmul: Matmul) -> int:
         """Tiles follow each other every max(M, N) cycles; the next MATMUL is taken one tile ahead."""
         n = self.caps.n
         take = self.wait(matmul.wait_prev, "le", self.handout + 1)
@@ -170,7 +204,7 @@ class _Timeline:
             self.tokens["el"].append(end)
         if matmul.signal_next:
             self.tokens["es"].append(end + n + _FILL)
-        self.end = max(self.end, end + n + _FILL)
+        return end + n + _FILL
 
     def banks(self, base: int, step: int, tiles: int, rows: int) -> set[int]:
         """Banks of the accumulators in which the rows of some tiles lie."""
@@ -193,7 +227,7 @@ class _Timeline:
         self.waiting = deque((size, when + delay) for size, when in self.waiting)
         self.tokens["se"] = deque(when + delay if when > begin else when for when in self.tokens["se"])
 
-    def run_store(self, store: Store) -> None:
+    def run_store(self, store: Store) -> int:
         """Rows are read piece by piece, and a burst is announced when its beats are there."""
         n = self.caps.n
         take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 1))
@@ -201,10 +235,9 @@ class _Timeline:
             beats, pieces, lag = -(-store.n // BEAT_BYTES), -(-store.n // (n // 2)), 8
         else:
             beats, pieces, lag = -(-store.n // 4), -(-store.n // 4), 4
-        linear = store.stride == beats * BEAT_BYTES and (store.n % (16 if store.quantise else 4)) == 0
         read, answered = take, 0
         credit = 0
-        for size in _bursts(store.address, store.stride, store.rows, beats, _WRITE_BURST, linear=linear):
+        for _, size in _store_bursts(store):
             credit += size * pieces
             read += credit // beats
             credit %= beats
@@ -225,12 +258,19 @@ class _Timeline:
         self.reading.append((banks, take, read))
         if store.signal_prev:
             self.tokens["se"].append(read)
-        self.end = max(self.end, answered)
+        return answered
+
+
+def job_times(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60) -> JobTimes:
+    """When a job's descriptors are done with memory ``latency`` cycles and no other traffic."""
+    timeline = _Timeline(caps, latency, len(descriptors))
+    handed, done = [], []
+    for descriptor in descriptors:
+        done.append(timeline.step(descriptor))
+        handed.append(timeline.handout)
+    return JobTimes(tuple(handed), tuple(done), max(timeline.end, timeline.handout) + _END)
 
 
 def job_cycles(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60) -> int:
     """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic."""
-    timeline = _Timeline(caps, latency, len(descriptors))
-    for descriptor in descriptors:
-        timeline.step(descriptor)
-    return max(timeline.end, timeline.handout) + _END
+    return job_times(descriptors, caps, latency=latency).cycles

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..integers import as_exact_float, exact_product
 from ..llm.arithmetic import Int8, Int32
 from ..llm.image import Tensor
 from ..llm.model import Work
@@ -39,7 +40,7 @@ class CpuProducts:
         with self._timeline.span("cpu", name, rows=len(x)):
             begin = machine.now
             matrix = unpack_weights(await self._space.load(weights, tensor.size), (k, n), self._array)
-            sums = (x.astype(np.float64) @ matrix.astype(np.float64)).astype(np.int32)
+            sums = exact_product(x, as_exact_float(matrix))
             macs = len(x) * k * n
             streaming = platform.at_rate(tensor.size, platform.cpu.stream_rate, machine.clock_hz)
             cost = max(round(self._clock.cost(Work.INT8_MAC, macs)), streaming)

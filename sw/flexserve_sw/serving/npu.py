@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -147,24 +148,38 @@ class BorrowedNpu:
 
 @dataclass
 class _DescriptorPool:
-    """Job lists in memory, kept until the address space changes. A list must be contiguous on the bus."""
+    """Job lists in memory, kept until a page of theirs moves: of the list, or of what its job reads and writes.
+
+    A list must be contiguous on the bus.
+    """
 
     space: Space
     segment: PagedSegment
-    epoch: int = -1
-    programs: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    _epoch: int = -1
+    _programs: dict[tuple[str, int, int], tuple[int, int, int]] = field(default_factory=dict)
     _runs: list[list[int]] = field(default_factory=list)
 
-    def find(self, key: tuple[str, int, int]) -> tuple[int, int] | None:
-        """Physical address and number of descriptors of a list that is still valid."""
-        if self.epoch != self.space.epoch:
+    def find(self, key: tuple[str, int, int], operands: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+        """Physical address and number of descriptors of a list that is still valid.
+
+        ``operands`` are the ranges that its job reads and writes: address in the space, and length.
+        """
+        if self._epoch < self.space.changed(self.segment.address, self.segment.length):
             self.clear()
-        return self.programs.get(key)
+        address, count, epoch = self._programs.get(key, (0, 0, -1))
+        if epoch < max(self.space.changed(at, length) for at, length in operands):
+            return None
+        return address, count
+
+    def keep(self, key: tuple[str, int, int], place: int, count: int) -> tuple[int, int]:
+        """Note a list that was put at ``place``; return what :meth:`find` will."""
+        self._programs[key] = self.space.physical(place), count, self.space.epoch
+        return self._programs[key][:2]
 
     def clear(self) -> None:
         """Forget all lists and look at which pages are neighbours now."""
-        self.epoch = self.space.epoch
-        self.programs.clear()
+        self._epoch = self.space.epoch
+        self._programs.clear()
         frames = [self.space.frame(self.segment.first + page) for page in range(self.segment.pages)]
         runs, page = [], 0
         while page < len(frames):
@@ -236,11 +251,11 @@ class NpuProducts:
         k, n = tensor.shape
         block = self.rows_at_once(len(x), k, n, self._caps)
         return np.concatenate(
-            [await self._block(name, (k, n), weights, x[start : start + block]) for start in range(0, len(x), block)]
+            [await self._block(name, tensor, weights, x[start : start + block]) for start in range(0, len(x), block)]
         )
 
-    async def _block(self, name: str, shape: tuple[int, int], weights: int, x: Int8) -> Int32:
-        (k, n), rows = shape, len(x)
+    async def _block(self, name: str, tensor: Tensor, weights: int, x: Int8) -> Int32:
+        (k, n), rows = tensor.shape, len(x)
         a_stride, c_stride = self.strides(k, n, self._caps)
         a = self._work.address
         c = a + _whole_pages(rows * a_stride)
@@ -248,7 +263,9 @@ class NpuProducts:
         padded[:, :k] = x
         await self._space.store(a, padded.tobytes())
         key = (name, rows, weights)
-        found = self._pool.find(key)
+        found = self._pool.find(
+            key, ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
+        )
         if found is None:
             program = gemm_program(
                 m=rows,
@@ -264,7 +281,7 @@ class NpuProducts:
             encoded = encode_program(self._space.scatter(program, self._caps))
             place = self._pool.place(len(encoded))
             await self._space.store(place, encoded)
-            found = self._pool.programs[key] = (self._space.physical(place), len(encoded) // DESCRIPTOR_BYTES)
+            found = self._pool.keep(key, place, len(encoded) // DESCRIPTOR_BYTES)
         await self._run(name, *found, rows=rows)
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)

@@ -80,6 +80,8 @@ class Pager:
     def missing(self, segment: PagedSegment, pages: range | None = None) -> list[int]:
         """Pages of a segment that have no frame."""
         wanted = range(segment.pages) if pages is None else pages
+        if not wanted or self.space.holds(segment.first + wanted.start, len(wanted)):
+            return []
         return [page for page in wanted if self.space.frame(segment.first + page) is None]
 
     def resident(self) -> Iterator[Place]:
@@ -147,7 +149,6 @@ class Pager:
         """
         if segment.lost:
             raise PagesTaken(f"The OS took pages of {segment.name} before they could be saved")
-        segment.used_at = self.side.machine.now
         missing = self.missing(segment, pages)
         if not missing:
             return
@@ -175,7 +176,7 @@ class Pager:
             return await self.source.acquire(count)
         except NoPages:
             # Within what it has, the framework keeps early layers: the pass that comes next needs them first.
-            candidates = itertools.chain(self._weights_last_first(), self._coldest_kv())
+            candidates = itertools.chain(self._weights_last_first(), self._kv_last_first())
             victims = list(itertools.islice((place for place in candidates if place[0] is not keep), count))
         # The OS gives all that a request asks for or nothing, so what can't be given up here is asked for alone.
         rest: list[int] = []
@@ -195,11 +196,15 @@ class Pager:
                     if self.space.frame(segment.first + page) is not None:
                         yield segment, page
 
-    def _coldest_kv(self) -> Iterator[Place]:
+    def _kv_last_first(self) -> Iterator[Place]:
+        """Keys and values from the last layer on, of each the oldest first, as far as the swap area has room.
+
+        Not those that were used longest ago: every pass uses all, so that would depend on nothing but the moment.
+        """
         if self.swap is None:
             return
         room = self.swap.room
-        for segment in sorted((s for s in self.segments if s.kind is Kind.KV), key=lambda s: s.used_at):
+        for segment in reversed([segment for segment in self.segments if segment.kind is Kind.KV]):
             for page in range(segment.pages):
                 if self.space.frame(segment.first + page) is not None and room:
                     room -= 1
@@ -222,9 +227,9 @@ class Pager:
     async def surrender(self, pages: int) -> int:
         """Give up to ``pages`` pages back, of our choice.
 
-        Cold keys and values first, then weights from the last layer on.
+        Keys and values first, then weights, both from the last layer on.
         """
-        order = itertools.chain(self._coldest_kv(), self._weights_last_first())
+        order = itertools.chain(self._kv_last_first(), self._weights_last_first())
         victims = list(itertools.islice(order, pages))
         await self.source.release(await self.evict(victims))
         return len(victims)

@@ -27,7 +27,7 @@ class PagedSegment:
     """A run of pages of the model's address space.
 
     ``loaded`` is set when the first loading is over. ``slots`` are the swap slots of pages that are swapped out,
-    ``used_at`` the cycle of the last use, ``failure`` what the first loading ended with if it failed. ``lost``: the OS
+    ``failure`` what the first loading ended with if it failed. ``lost``: the OS
     took a page whose contents were nowhere else. Pages are counted from 0 within the segment.
     """
 
@@ -38,7 +38,6 @@ class PagedSegment:
     loaded: Event
     stored: StoredSegment | None = None
     slots: dict[int, int] = field(default_factory=dict)
-    used_at: int = 0
     failure: BaseException | None = None
     lost: bool = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from ..machine import PAGE_BYTES
 from ..npu import CHANNEL_BYTES, Caps, Descriptor, Load, Store
@@ -17,26 +18,40 @@ class NotResident(Exception):
 
 
 class Space:
-    """Maps page numbers of a model's own address space to page frames. ``epoch`` changes with every mapping."""
+    """Maps page numbers of a model's own address space to page frames. ``epoch`` counts changes."""
 
     def __init__(self, side: Side) -> None:
         self._side = side
         self._frames: dict[int, int] = {}
+        self._changes: dict[int, int] = {}
         self.epoch = 0
 
     def map(self, page: int, frame: int) -> None:
         """Put a page into a frame."""
         self._frames[page] = frame
-        self.epoch += 1
+        self._change(page)
 
     def unmap(self, page: int) -> int:
         """Take a page out; return its frame."""
-        self.epoch += 1
+        self._change(page)
         return self._frames.pop(page)
+
+    def _change(self, page: int) -> None:
+        self.epoch += 1
+        self._changes[page] = self.epoch
+
+    def changed(self, address: int, length: int) -> int:
+        """Epoch in which a page of a range was last put somewhere else, or taken out; 0 if none ever was."""
+        pages = range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1)
+        return max([self._changes.get(page, 0) for page in pages])
 
     def frame(self, page: int) -> int | None:
         """The frame of a page, or None."""
         return self._frames.get(page)
+
+    def holds(self, first: int, count: int) -> bool:
+        """Whether all of ``count`` pages from ``first`` on have a frame."""
+        return self._frames.keys() >= _run(first, count)
 
     def physical(self, address: int) -> int:
         """Byte address on the bus. Raises :class:`NotResident`."""
@@ -152,6 +167,11 @@ class Space:
                 )
             )
         return parts
+
+
+@lru_cache(maxsize=1024)
+def _run(first: int, count: int) -> frozenset[int]:
+    return frozenset(range(first, first + count))
 
 
 def _chain(whole: Descriptor, parts: Sequence[Descriptor]) -> list[Descriptor]:

@@ -222,7 +222,7 @@ def test_the_job_runs_by_name_and_says_when_the_machine_is_not_the_planned_one()
         simulate("flexserve_sw.designs.job:serve", argument(tokens=2))
     own = machine(array=8)
     with pytest.raises(UserError, match="array is 8 wide but the run was planned for 16"):
-        own.kernel.run(own.spawn(serve(own, argument(), lambda message: None), name="serve"), limit=1_000_000)
+        own.kernel.complete(own.spawn(serve(own, argument(), lambda message: None), name="serve"), limit=1_000_000)
 
 
 @pytest.mark.parametrize("array", [4, 8, 32])

@@ -53,7 +53,9 @@ def test_rtl_and_transaction_level_machine_agree(design: str, more: dict[str, An
     assert rtl["recall"]["pages"] == fast["recall"]["pages"] == more.get("pressure", 0)
     for name in ("ttft_cycles", "decode_cycles_per_token"):
         assert rtl[name] == pytest.approx(fast[name], rel=TOLERANCE), name
+    assert rtl["page_sequences"] == fast["page_sequences"]
+    assert rtl["pages_moved"] == fast["pages_moved"]
+    assert pages(rtl)[-1] == pages(fast)[-1]
     if "pressure" not in more:
-        # Under pressure two worlds race, so only what both must come to is compared.
-        assert pages(rtl)[-1] == pages(fast)[-1]
-        assert max(entry["FLEX"] for entry in pages(rtl)) == max(entry["FLEX"] for entry in pages(fast))
+        # Under pressure two worlds change states at the same time.
+        assert pages(rtl) == pages(fast)

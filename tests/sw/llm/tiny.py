@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 
 import gguf
@@ -16,6 +15,7 @@ from flexserve_sw.llm.config import ModelConfig
 from flexserve_sw.llm.gguf_reader import NAMES as GGUF_NAMES
 from flexserve_sw.llm.gguf_reader import TOP_NAMES as GGUF_TOP_NAMES
 from flexserve_sw.llm.hf_reader import hf_name
+from flexserve_sw.llm.llama2c import write_llama2c as write_llama2c
 from flexserve_sw.llm.tokenizer import Tokenizer, write_llama2c_tokenizer
 
 SEED = 7
@@ -47,21 +47,6 @@ def write_tokenizer(path: Path) -> Path:
     """llama2.c tokenizer file."""
     own = tokenizer()
     write_llama2c_tokenizer(path, own.pieces, own.scores)
-    return path
-
-
-def write_llama2c(path: Path, model: Checkpoint) -> Path:
-    """llama2.c version 0, whole layers one tensor after the other."""
-    c = model.config
-    header = struct.pack(
-        "<7i", c.dim, c.hidden, c.layers, c.heads, c.kv_heads, c.vocab if c.tied else -c.vocab, c.seq_len
-    )
-    order = ["embedding"]
-    for kind in ("attention_norm", "q", "k", "v", "o", "ffn_norm", "gate", "down", "up"):
-        order += [f"layers.{layer}.{kind}" for layer in range(c.layers)]
-    body = b"".join(model.tensors[name].astype("<f4").tobytes() for name in [*order, "norm"])
-    rotary = np.zeros(c.seq_len * c.head_dim, "<f4").tobytes()
-    path.write_bytes(header + body + rotary + (b"" if c.tied else model.tensors["classifier"].astype("<f4").tobytes()))
     return path
 
 

@@ -125,7 +125,7 @@ def test_weights_changed_in_flash_while_they_were_given_up_are_refused() -> None
         serve_fast(hook=at("token:3", tamper))
 
 
-def test_cold_keys_and_values_go_first_then_weights_from_the_last_layer_on() -> None:
+def test_keys_and_values_go_first_then_weights_both_from_the_last_layer_on() -> None:
     async def look(phone: Phone) -> None:
         pager = phone.serving.pager
         everything = list(pager.resident())
@@ -146,8 +146,7 @@ def test_cold_keys_and_values_go_first_then_weights_from_the_last_layer_on() -> 
     result = serve_fast(hook=at("token:4", look))
     assert (result["bit_exact"], result["reference_equal"]) == (True, True)
     first = [[segment.name for segment, _ in places] for places in gone]
-    # Layer 0 was used longest ago when a token is done.
-    assert first[:2] == [["kv.0"], ["kv.1"]]
+    assert first[:2] == [["kv.1"], ["kv.0"]]
     assert set(first[2]) == {"classifier"}
     weights = [segment.name for segment, page in (*reversed(gone[2]), *reversed(gone[3]))]
     assert weights == sorted(weights, key=["classifier", "layers.1", "layers.0", "embedding"].index)

@@ -1,7 +1,8 @@
-"""Tasks and events of the machine protocol: a small scheduler that the simulator enters once per wake.
+"""Tasks and events of the machine protocol: a small scheduler that both machines enter when something has happened.
 
-It is not cocotb's own, for two reasons: software may await while it is being cancelled, which cocotb's tasks refuse,
-and a wake that ends in one task's next step costs a fraction of a chain of triggers.
+Under co-simulation it is used instead of cocotb's own, for two reasons: software may await while it is being cancelled,
+which cocotb's tasks refuse, and a wake that ends in one task's next step costs a fraction of a chain of triggers. That
+the transaction-level machine has the same one makes tasks go on in the same order on both.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Kernel", "Latch", "RtlTask"]
+__all__ = ["Kernel", "Latch", "SimTask"]
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ class Latch:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._set = False
-        self._waiters: list[RtlTask[Any]] = []
+        self._waiters: list[SimTask[Any]] = []
 
     def set(self) -> None:
         """Let every waiter go on, now and from now on until :meth:`clear`."""
@@ -47,16 +48,16 @@ class Latch:
     def __await__(self) -> Generator[Latch, None, None]:
         yield self
 
-    def add(self, task: RtlTask[Any]) -> None:
+    def add(self, task: SimTask[Any]) -> None:
         """Note a task that waits."""
         self._waiters.append(task)
 
-    def remove(self, task: RtlTask[Any]) -> None:
+    def remove(self, task: SimTask[Any]) -> None:
         """Forget a task that is cancelled while it waits."""
         self._waiters.remove(task)
 
 
-class RtlTask(Generic[T]):
+class SimTask(Generic[T]):
     """A coroutine running beside the others.
 
     What the coroutine raises is kept for :meth:`join`; :attr:`lost` tells of an error that nobody has collected.
@@ -131,19 +132,19 @@ class Kernel:
     """All tasks of a job, and which of them can go on."""
 
     def __init__(self) -> None:
-        self._ready: deque[RtlTask[Any]] = deque()
+        self._ready: deque[SimTask[Any]] = deque()
         self._paused: list[Latch] = []
-        self._tasks: list[RtlTask[Any]] = []
+        self._tasks: list[SimTask[Any]] = []
 
-    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> RtlTask[T]:
+    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> SimTask[T]:
         """Start a coroutine beside the caller."""
-        task = RtlTask(self, coroutine, name=name)
+        task = SimTask(self, coroutine, name=name)
         self._tasks = [other for other in self._tasks if not other.done() or other.lost]
         self._tasks.append(task)
         self._ready.append(task)
         return task
 
-    def resume(self, task: RtlTask[Any]) -> None:
+    def resume(self, task: SimTask[Any]) -> None:
         """Let a task that waited go on."""
         self._ready.append(task)
 
@@ -161,6 +162,11 @@ class Kernel:
             paused, self._paused = self._paused, []
             for latch in paused:
                 latch.set()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no task but the one that runs could go on now."""
+        return not self._ready and not self._paused
 
     def lost(self) -> Exception | None:
         """The first error of a task that nobody has collected."""

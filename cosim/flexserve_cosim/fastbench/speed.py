@@ -1,0 +1,113 @@
+"""How long a job takes on either machine, and how much of that is the job's own software."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import flexserve_sw
+
+from ..membench.figures import Figure
+
+__all__ = ["FASTER", "Sampler", "Stopwatch", "speed"]
+
+FASTER = 100.0
+"""How many times faster than the RTL the transaction-level machine is to be."""
+
+_SOFTWARE = Path(flexserve_sw.__file__).parent
+_MACHINE = ("fast", "tasks.py", "recall.py")
+"""Parts of the package that are the machine."""
+_EITHER = ("npu", "integers.py", "machine.py", "regs.py")
+"""Parts that both sides use: they count for whoever called them."""
+
+_PERIOD = 0.001
+
+
+class Stopwatch:
+    """Seconds of processor time from power-on to the end of a job, by the stamps on its messages.
+
+    Start of a process, imports, reading the model, and the reference at the end are in neither machine's time. On a
+    computer that does nothing else, it is the time on the clock, for neither machine waits for anything.
+    """
+
+    def __init__(self) -> None:
+        self._begin = self._end = 0.0
+
+    def see(self, message: Mapping[str, Any]) -> None:
+        """Take note of a message with its ``busy``."""
+        if message.get("kind") == "phase" and (message["name"], message["event"]) == ("boot", "begin"):
+            self._begin = message["cpu"]
+        if message.get("kind") == "phase" and (message["name"], message["event"]) == ("close", "end"):
+            self._end = message["cpu"]
+
+    @property
+    def seconds(self) -> float:
+        """What has passed between the two."""
+        return self._end - self._begin
+
+
+class Sampler:
+    """Looks a thousand times a second of this process's time at who is at work: the machine or its software.
+
+    To be used in the main thread, as a context.
+    """
+
+    def __init__(self) -> None:
+        self.machine = self.software = 0
+
+    def __enter__(self) -> Sampler:
+        self._before = signal.signal(signal.SIGPROF, self._look)
+        signal.setitimer(signal.ITIMER_PROF, _PERIOD, _PERIOD)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, self._before)
+
+    @property
+    def software_share(self) -> float:
+        """Share of the samples in which software was at work."""
+        return self.software / max(1, self.machine + self.software)
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            path = Path(frame.f_code.co_filename)
+            part = path.relative_to(_SOFTWARE).parts[0] if path.is_relative_to(_SOFTWARE) else _EITHER[0]
+            if part not in _EITHER:
+                self.machine += part in _MACHINE
+                self.software += part not in _MACHINE
+                return
+            frame = frame.f_back
+
+
+def speed(
+    name: str, rtl_seconds: float, fast: Callable[[Callable[[Mapping[str, Any]], None]], Any], *, runs: int = 5
+) -> list[Figure]:
+    """Seconds of the job ``name`` on both machines.
+
+    ``fast`` runs it on the transaction-level one, with a listener; the median of several runs counts.
+    """
+    samples: list[float] = []
+    with Sampler() as sampler:
+        for _ in range(runs):
+            watch = Stopwatch()
+            fast(watch.see)
+            samples.append(watch.seconds)
+    seconds = sorted(samples)[runs // 2]
+    own = seconds * sampler.software_share
+
+    def figure(what: str, value: float, unit: str, at_least: float | None = None) -> Figure:
+        return Figure(group=name, name=what, value=value, unit=unit, at_least=at_least)
+
+    return [
+        figure("RTL", rtl_seconds, "s"),
+        figure("transaction-level machine", seconds, "s"),
+        figure("times faster", rtl_seconds / seconds, "x", FASTER),
+        figure("of the time, the job's own software, the same on both", own, "s"),
+        figure("times faster without that", (rtl_seconds - own) / max(1e-9, seconds - own), "x"),
+    ]

@@ -1,0 +1,63 @@
+"""Runs every job on both machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from flexserve_hw.params import SocParams
+from flexserve_sw.fast import simulate as simulate_fast
+from flexserve_sw.platforms import load_platform
+
+from ..build import SimBuild, build
+from ..commands.common import CLOCK_HZ, dram_timing, flash_timing
+from ..compiler import Progress
+from ..membench.figures import Figure
+from ..session import simulate as simulate_rtl
+from .compare import agreement
+from .jobs import JOB, BenchJob, bench_jobs
+from .speed import Stopwatch, speed
+
+__all__ = ["compare_machines", "on_both"]
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+
+def _fast(job: BenchJob, listener: Listener) -> dict[str, Any]:
+    platform = load_platform()
+    return simulate_fast(
+        JOB, job.argument, on_message=listener, dram=dram_timing(platform), flash=flash_timing(platform)
+    )
+
+
+def _rtl(simulator: SimBuild, job: BenchJob, listener: Listener) -> dict[str, Any]:
+    platform = load_platform()
+    return simulate_rtl(
+        simulator,
+        JOB,
+        job.argument,
+        on_message=listener,
+        dram=dram_timing(platform),
+        flash=flash_timing(platform),
+        clock_hz=CLOCK_HZ,
+    )
+
+
+def on_both(simulator: SimBuild, job: BenchJob, *, timed: bool = True) -> list[Figure]:
+    """Figures of one job; ``timed``: also how long it takes, which asks for a machine that does nothing else."""
+    watch = Stopwatch()
+    rtl = _rtl(simulator, job, watch.see)
+    figures = list(agreement(job.name, rtl, _fast(job, lambda message: None)))
+    if timed:
+        figures += speed(job.name, watch.seconds, lambda listener: _fast(job, listener))
+    return figures
+
+
+def compare_machines(*, names: tuple[str, ...] = (), progress: Progress) -> Iterator[Figure]:
+    """Figures of every job, or of those named, one job at a time."""
+    simulator = build("soc", SocParams(), progress=progress)
+    with bench_jobs() as jobs:
+        for job in jobs:
+            if not names or job.name in names:
+                progress(f"Running {job.name} on both machines")
+                yield from on_both(simulator, job)

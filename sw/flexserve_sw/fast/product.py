@@ -1,0 +1,249 @@
+"""A job recognised as what it nearly always is: products of matrices that lie scattered in memory.
+
+The descriptors are played once with places instead of values: which byte of memory does each operand come from, and
+where does each sum go. What is left is to gather, multiply and scatter. A job that is anything else, say one that reads
+what an earlier job left in the scratchpads, is not found, and is played descriptor by descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
+
+from ..integers import as_exact_float, exact_product
+from ..machine import BEAT_BYTES
+from ..npu import Caps, Descriptor, Load, Matmul, NpuState, Store, execute
+from ..regs import NpuSpace
+
+__all__ = ["Operands", "Product"]
+
+Places = npt.NDArray[np.int64]
+"""Offsets in memory."""
+
+Operands = dict[int, bytes]
+"""Bytes of memory by where they begin."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[k, n tiles]``."""
+
+    a: Places
+    w: Places
+    n: int
+
+
+class _Group:
+    """Products with the same left side: ``a[m, k tiles]`` times ``w[k, n tiles]``.
+
+    ``size`` is that of a word; of the sums, values ``taken`` go to the int32 words ``put`` of memory.
+    """
+
+    def __init__(self, a: Places, w: Places, size: int, taken: Places, put: Places) -> None:
+        self.put = put
+        self._a, self._w, self._size = a, w, size
+        self._taken = None if np.array_equal(taken, np.arange(len(a) * w.shape[1] * size)) else taken
+        self._weights: npt.NDArray[Any] | None = None
+
+    def forget(self) -> None:
+        """The bytes of the right side have changed."""
+        self._weights = None
+
+    def run(self, memory: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> None:
+        """Multiply, and store."""
+        every = as_strided(memory, (len(memory) - self._size + 1, self._size), (1, 1), writeable=False)
+        if self._weights is None:
+            self._weights = as_exact_float(every[self._w].reshape(len(self._w), -1))
+        left = every[self._a].reshape(len(self._a), -1)[:, : len(self._w)]
+        sums = exact_product(left, self._weights).reshape(-1)
+        words[self.put] = sums if self._taken is None else sums[self._taken]
+
+
+class Product:
+    """Products of one job; :meth:`find` makes it. Places are offsets from ``base``."""
+
+    def __init__(self, groups: list[_Group], loads: Sequence[Load], base: int) -> None:
+        self._groups, self._base = groups, base
+        self._left = _spans(loads, NpuSpace.ACTIVATIONS, base)
+        self._right = _spans(loads, NpuSpace.WEIGHTS, base)
+        self._kept: list[bytes] = []
+
+    def run(self, memory: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> Operands:
+        """Do what the job does to memory; return the left sides that it has read."""
+        found = [memory[first:end].tobytes() for first, end in self._right]
+        if found != self._kept:
+            self._kept = found
+            for group in self._groups:
+                group.forget()
+        left = {first: memory[first:end].tobytes() for first, end in self._left}
+        for group in self._groups:
+            group.run(memory, words)
+        return left
+
+    def leave(self, descriptors: Sequence[Descriptor], state: NpuState, left: Operands) -> None:
+        """Leave in the NPU's own memories what the last run, which read ``left``, has left there."""
+        spans = left | {first: kept for (first, _), kept in zip(self._right, self._kept, strict=True)}
+
+        def read(address: int, length: int) -> bytes:
+            offset = address - self._base
+            for first, content in spans.items():
+                if first <= offset and offset + length <= first + len(content):
+                    return content[offset - first : offset - first + length]
+            raise AssertionError(f"The job reads {length} bytes at {address:#x}, which it was not found to do")
+
+        execute(descriptors, read, lambda address, payload: None, state.caps, state=state)
+
+    @classmethod
+    def find(cls, descriptors: Sequence[Descriptor], caps: Caps, base: int) -> Product | None:
+        """Play the descriptors with places; None if that can't be done."""
+        tracer = _Tracer(caps, base)
+        try:
+            for descriptor in descriptors:
+                tracer.step(descriptor)
+        except _Untraceable:
+            return None
+        groups = [tracer.group(key) for key in tracer.stores]
+        put = np.concatenate([np.zeros(0, np.int64), *(group.put for group in groups)])
+        if not groups or len(np.unique(put)) != len(put):
+            return None
+        return cls(groups, [d for d in descriptors if isinstance(d, Load)], base)
+
+
+_SUMS, _ROW = 1 << 40, 1 << 20
+"""What an accumulator row holds: number of the sums times the one, row times the other, and tile."""
+
+
+class _Untraceable(Exception):
+    """The job is not only a product."""
+
+
+class _Tracer:
+    """Scratchpads and accumulators that hold places instead of values.
+
+    ``_words`` are the places of a scratchpad's words, and ``_lanes`` how many bytes of each are from there; ``_held``
+    tells of which of ``_sums`` an accumulator row is part, and which row and tile of it.
+    """
+
+    def __init__(self, caps: Caps, base: int) -> None:
+        self._caps, self._base = caps, base
+        depths = {NpuSpace.ACTIVATIONS: caps.a_words, NpuSpace.WEIGHTS: caps.w_words}
+        self._words = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
+        self._lanes = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
+        self._sums: list[_Sums] = []
+        self._held = np.full(caps.c_rows, -1, np.int64)
+        self.stores: dict[bytes, list[tuple[int, int, int, Store]]] = {}
+
+    def step(self, descriptor: Descriptor) -> None:
+        """Play one descriptor."""
+        match descriptor:
+            case Load():
+                self._load(descriptor)
+            case Matmul():
+                self._matmul(descriptor)
+            case Store():
+                self._store(descriptor)
+
+    def _load(self, load: Load) -> None:
+        if load.space not in self._words:
+            raise _Untraceable
+        size, count = self._caps.n, self._caps.tiles(load.row_bytes)
+        places = load.base + _grid(load.rows, load.row_step, count, load.word_step)
+        self._words[load.space][places] = load.address - self._base + _grid(load.rows, load.stride, count, size)
+        self._lanes[load.space][places] = size
+        if load.row_bytes % size:
+            self._lanes[load.space][places[:, -1]] = load.row_bytes % size
+
+    def _read(self, space: NpuSpace, places: Places, last: int) -> Places:
+        """Words of a scratchpad ``[rows, tiles]``, of the last tile of which ``last`` lanes are needed."""
+        lanes = self._lanes[space][places]
+        if lanes[:, -1].min() < last or lanes[:, :-1].min(initial=self._caps.n) < self._caps.n:
+            raise _Untraceable
+        return self._words[space][places]
+
+    def _matmul(self, matmul: Matmul) -> None:
+        size, m, k, n = self._caps.n, matmul.m, matmul.k, matmul.n
+        k_tiles, n_tiles = self._caps.tiles(k), self._caps.tiles(n)
+        from_a = matmul.a_base + _grid(m, 1, k_tiles, matmul.a_step)
+        from_w = matmul.w_base + _grid(k, 1, n_tiles, matmul.w_step)
+        # Weights of columns that nobody asks for are multiplied, too, so they are to be there.
+        a = self._read(NpuSpace.ACTIVATIONS, from_a, (k - 1) % size + 1)
+        w = self._read(NpuSpace.WEIGHTS, from_w, size)
+        into = matmul.c_base + _grid(m, 1, n_tiles, matmul.c_step)
+        if matmul.accumulate:
+            number, row, tile = self._find(into)
+            before = self._sums[number]
+            if (row, tile, len(before.a), before.n) != (0, 0, m, n) or len(before.w) % size:
+                raise _Untraceable
+            a, w = np.hstack((before.a, a)), np.vstack((before.w, w))
+        self._held[into] = len(self._sums) * _SUMS + _grid(m, _ROW, n_tiles, 1)
+        self._sums.append(_Sums(a, w, n))
+
+    def _find(self, spots: Places) -> tuple[int, int, int]:
+        """The sums that the accumulators ``spots`` hold, all of one MATMUL in order; and the first row and tile."""
+        held = self._held[spots]
+        first = int(held[0, 0])
+        rows, tiles = spots.shape
+        if first < 0 or not np.array_equal(held, first + _grid(rows, _ROW, tiles, 1)):
+            raise _Untraceable
+        return first // _SUMS, first % _SUMS // _ROW, first % _ROW
+
+    def _store(self, store: Store) -> None:
+        if store.quantise:
+            raise _Untraceable
+        tiles = self._caps.tiles(store.n)
+        number, row, tile = self._find(store.c_base + _grid(store.rows, 1, tiles, store.c_step))
+        sums = self._sums[number]
+        if tile * self._caps.n + store.n > sums.n:
+            raise _Untraceable
+        key = len(sums.w).to_bytes(4, "little") + sums.a.tobytes()
+        self.stores.setdefault(key, []).append((number, row, tile, store))
+
+    def group(self, key: bytes) -> _Group:
+        """The product behind all stores of one left side."""
+        size = self._caps.n
+        numbers = list(dict.fromkeys(number for number, _, _, _ in self.stores[key]))
+        parts = [self._sums[number] for number in numbers]
+        starts = np.cumsum([0, *(part.w.shape[1] for part in parts)])
+        first = dict(zip(numbers, starts.tolist(), strict=False))
+        width, taken, put = int(starts[-1]) * size, [], []
+        for number, row, tile, store in self.stores[key]:
+            begin = row * width + (first[number] + tile) * size
+            taken.append((begin + _grid(store.rows, width, store.n, 1)).reshape(-1))
+            begin = (store.address - self._base) // 4
+            put.append((begin + _grid(store.rows, store.stride // 4, store.n, 1)).reshape(-1))
+        # In the order of the sums, so that all of them in order need not be picked.
+        every = np.concatenate(taken)
+        order = np.argsort(every, kind="stable")
+        w = np.hstack([part.w for part in parts])
+        return _Group(parts[0].a, w, size, every[order], np.concatenate(put)[order])
+
+
+@lru_cache(maxsize=256)
+def _grid(rows: int, row_step: int, columns: int, column_step: int) -> Places:
+    """``[rows, columns]`` of distances from the first, to be read only."""
+    grid: Places = np.arange(rows)[:, None] * row_step + np.arange(columns) * column_step
+    grid.flags.writeable = False
+    return grid
+
+
+def _spans(loads: Sequence[Load], space: NpuSpace, base: int) -> list[tuple[int, int]]:
+    """The bytes that loads of a space read, as offsets, in as few spans as possible."""
+    spans: list[tuple[int, int]] = []
+    for load in loads:
+        if load.space is space:
+            length = -(-load.row_bytes // BEAT_BYTES) * BEAT_BYTES
+            starts = (load.address - base + row * load.stride for row in range(load.rows))
+            spans += [(start, start + length) for start in starts]
+    merged: list[tuple[int, int]] = []
+    for first, end in sorted(spans):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((first, end))
+    return merged

@@ -1,0 +1,92 @@
+"""A job that is recognised as a product does to memory, and leaves in the NPU, what its descriptors do one by one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flexserve_sw import npu
+from flexserve_sw.fast.product import Product
+from flexserve_sw.regs import NpuSpace
+
+BASE = 0x8000_0000
+SIZE = 1 << 19
+A, W, C = BASE + 0x1000, BASE + 0x2_0000, BASE + 0x5_0000
+
+
+class Place:
+    """Memory with random contents, as the golden executor and as a product see it."""
+
+    def __init__(self, seed: int) -> None:
+        self.bytes = np.frombuffer(bytearray(np.random.default_rng(seed).bytes(SIZE)), np.uint8)
+
+    def read(self, address: int, length: int) -> bytes:
+        return self.bytes[address - BASE : address - BASE + length].tobytes()
+
+    def write(self, address: int, payload: bytes) -> None:
+        self.bytes[address - BASE : address - BASE + len(payload)] = np.frombuffer(payload, np.uint8)
+
+    def run(self, product: Product) -> dict[int, bytes]:
+        return product.run(self.bytes.view(np.int8), self.bytes.view("<i4"))
+
+
+def gemm(m: int, k: int, n: int, caps: npu.Caps) -> list[npu.Descriptor]:
+    """A job with operands that lie apart."""
+    return npu.gemm_program(
+        m=m, k=k, n=n, a_addr=A, a_stride=-(-k // 16) * 16 + 16, w_addr=W, c_addr=C, c_stride=-(-n // 4) * 16, caps=caps
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_product_equals_the_descriptors_in_memory_and_in_the_scratchpads(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    caps = npu.Caps(n=int(rng.choice([4, 8, 16, 32])))
+    m, k, n = (int(size) for size in rng.integers(1, [60, 200, 120]))
+    program = gemm(m, k, n, caps)
+    product = Product.find(program, caps, BASE)
+    assert product is not None
+    state, left = (npu.NpuState(caps) for _ in range(2))
+    for contents in (seed, seed, seed + 1000):
+        expected, found = Place(contents), Place(contents)
+        npu.execute(program, expected.read, expected.write, caps, state=state)
+        read = found.run(product)
+        assert np.array_equal(found.bytes, expected.bytes)
+        product.leave(program, left, read)
+        for name in ("a", "w", "c", "q"):
+            assert np.array_equal(getattr(left, name), getattr(state, name)), name
+
+
+def test_changed_weights_are_seen() -> None:
+    caps = npu.Caps()
+    program = gemm(1, 16, 16, caps)
+    product = Product.find(program, caps, BASE)
+    assert product is not None
+    place = Place(1)
+    place.write(A, bytes([1]) + bytes(15))
+    for value in (3, 4):
+        place.write(W, npu.pack_weights(np.full((16, 16), value, np.int8), caps.n))
+        place.run(product)
+        assert np.frombuffer(place.read(C, 64), "<i4").tolist() == [value] * 16
+
+
+def test_job_that_reads_what_an_earlier_one_left_or_quantises_is_no_product() -> None:
+    caps = npu.Caps()
+    program = gemm(4, 32, 16, caps)
+    for kind in (npu.Load, npu.Matmul):
+        without = [descriptor for descriptor in program if not isinstance(descriptor, kind)]
+        assert Product.find(without, caps, BASE) is None, kind
+    adding = [dataclasses.replace(d, accumulate=True) if isinstance(d, npu.Matmul) else d for d in program]
+    assert Product.find(adding, caps, BASE) is None
+    for change in ({"quantise": True}, {"rows": 5}, {"c_base": 1}):
+        stores = [dataclasses.replace(d, **change) if isinstance(d, npu.Store) else d for d in program]
+        assert Product.find(stores, caps, BASE) is None, change
+    parameters = npu.Load(
+        space=NpuSpace.PARAMETERS, address=W, stride=128, rows=1, row_bytes=128, base=0, row_step=8, word_step=1
+    )
+    assert Product.find([parameters, *program], caps, BASE) is None
+
+
+def test_results_that_are_written_twice_are_left_to_the_descriptors() -> None:
+    caps = npu.Caps()
+    program = gemm(4, 32, 16, caps)
+    assert Product.find([*program, program[-1]], caps, BASE) is None

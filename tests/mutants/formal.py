@@ -153,12 +153,14 @@ def refute(model: MutantModel, mutant: int, *, frames: int, conflicts: int, redu
     path = model.folder / f"refuted{mutant}.aig"
     model.write(path, mutant)
     smaller = "scorr; dc2; " if reduce else ""
-    text = abc(
-        f"read_aiger {path.name}; strash; orpos; scleanup; {smaller}bmc3 -F {frames} -C {conflicts}", model.folder
-    )
+    # Of a model without registers, which the first engine refuses, the second one takes care.
+    engines = f"bmc3 -F {frames} -C {conflicts}; sat -C {conflicts}"
+    text = abc(f"read_aiger {path.name}; strash; orpos; scleanup; {smaller}{engines}", model.folder)
     path.unlink()
     refuted = re.search(r"asserted in frame (\d+)", text)
-    return int(refuted[1]) + 1 if refuted else None
+    if refuted:
+        return int(refuted[1]) + 1
+    return 1 if re.search(r"(?m)^SATISFIABLE", text) else None
 
 
 def proved(model: MutantModel, mutant: int, *, seconds: int) -> bool:

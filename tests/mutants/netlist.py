@@ -106,8 +106,11 @@ class Netlist:
                     for bit in cell["connections"][port]:
                         self._sinks[bit].append((name, port))
         self._groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        self._unplaced: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for name in self._cells:
-            self._groups[self._group(name)].append(name)
+            module, src, kind = group = self._group(name)
+            self._groups[group].append(name)
+            self._unplaced[module, _unplaced(src), kind].append(name)
 
     @staticmethod
     def _module(cell: str) -> str:
@@ -227,6 +230,9 @@ class Netlist:
             module = module.removeprefix(below).removeprefix(".")
         path = ".".join(filter(None, (root, module)))
         group = self._groups.get((path, mutant.place.src, mutant.place.kind), [])
+        if not group:
+            # Of a net that is declared in two places, another netlist may name the other.
+            group = self._unplaced.get((path, _unplaced(mutant.place.src), mutant.place.kind), [])
         if mutant.place.ordinal >= len(group):
             return None
         cell = group[mutant.place.ordinal]
@@ -265,6 +271,11 @@ def _relative(line: str) -> str:
     """A line of source by its path in the project; of a library's file, the name alone."""
     _, project, inside = line.partition("/hw/")
     return f"hw/{inside}" if project else line.rpartition("/")[2] if line.startswith("/") else line
+
+
+def _unplaced(source: str) -> str:
+    """What stands for the lines of a cell, without the lines in which the nets that it names are declared."""
+    return re.sub(r"\S+\.py:\d+ ", "", source)
 
 
 def _numerical(name: str) -> list[object]:

@@ -18,7 +18,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 from flexserve_hw.gate import NpuGate
-from flexserve_hw.params import BusParams
 from flexserve_hw.tzasc.filter import FlexFilter
 from tests.formal.engines import ABC
 
@@ -66,19 +64,9 @@ EQUIVALENCE, DOUBT = 30, 30
 """Seconds for a proof of equivalence, and for a proof that may fail."""
 
 
-REDUCED = replace(
-    simulate.parameters("filter").flex,
-    bus=BusParams(addr_width=16, data_width=512, id_width=1),
-    pages=8,
-    grace_min=1,
-    grace_max=3,
-)
-"""The filter in which mutants are shown to be equivalent: as it is simulated, but for 2 IDs, 16 page frames, two table
-words and short grace periods. A mutation of a bit that this filter has not stands at the last bit that it has."""
-
 STEPS = ("simulation", "formal", "equivalent", "deep formal", "lost proof")
-KILLED = ("by both", "by simulation", "by proofs", "lost proof")
-ENDS = (*KILLED, "equivalent", "survived", "open")
+KILLED = ("by both", "by simulation", "by proofs")
+ENDS = (*KILLED, "lost proof", "equivalent", "survived", "open")
 """What can become of a mutant. ``lost proof``: a claim that is proved without it can't be proved with it, and formal
 verification fails for that, though no run was found that refutes the claim: it is too long, as where a wide counter
 must overflow. ``open``: nothing noticed it yet, and not all steps have been taken."""
@@ -133,12 +121,8 @@ class Campaign:
         if again:
             self.state.forget(_noticed)
 
-    def _design(self) -> Fragment:
-        flex = simulate.parameters(self.ip).flex
-        return Fragment.get(NpuGate() if self.ip == "gate" else FlexFilter(params=flex), None)
-
-    def _reduced(self):
-        return NpuGate(grace_min=2, grace_max=5) if self.ip == "gate" else FlexFilter(params=REDUCED)
+    def _design(self) -> NpuGate | FlexFilter:
+        return NpuGate() if self.ip == "gate" else FlexFilter(params=simulate.parameters(self.ip).flex)
 
     def _missing(self, way: str) -> bool:
         return any(way not in self.state.results.get(str(mutant.number), {}) for mutant in self.mutants)
@@ -212,7 +196,9 @@ class Campaign:
     def _models(self) -> list[formal.MutantModel]:
         """Models of all proofs that mutants have a place in."""
         if self._proofs is None:
-            self._proofs = formal.proof_models(self.folder / "proofs", self._design(), self.mutants, jobs=self._jobs)
+            self._proofs = formal.proof_models(
+                self.folder / "proofs", Fragment.get(self._design(), None), self.mutants, jobs=self._jobs
+            )
         return self._proofs
 
     def _left(self) -> list[Mutant]:
@@ -220,11 +206,14 @@ class Campaign:
         return [m for m in self.mutants if not self.killed(m) and not self.result(m).get("equivalent")]
 
     def compare(self, tell: Tell) -> None:
-        """Of the mutants that nothing noticed, show which behave as the original."""
+        """Of the mutants that nothing noticed, show which behave as the original, at the sizes that are simulated.
+
+        At smaller ones upper bits of what is wider would never change, and their mutants look equivalent.
+        """
         left = [mutant for mutant in self._left() if "equivalent" not in self.result(mutant)]
         if not left:
             return
-        source = rtlil.convert(self._reduced(), name="top")
+        source = rtlil.convert(self._design(), name="top")
         places = [("", "")]
         model = formal.with_mutants(
             "equivalence", self.folder / "equivalence", source, places=places, mutants=left, watched=r"(?!probe_).*"
@@ -290,8 +279,8 @@ def _count(rows) -> dict[str, Any]:
     ends = Counter(row["end"] for row in rows)
     counted = len(rows) - ends["equivalent"] - ends["open"]
     killed = sum(ends[end] for end in KILLED)
-    score = {"score": round(100 * killed / counted, 1) if counted else None}
-    return {"mutants": len(rows), **{end: ends[end] for end in ENDS}, **score}
+    score = round(100 * killed / counted, 1) if counted else None
+    return {"mutants": len(rows), **{end: ends[end] for end in ENDS}, "score": score}
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -1,13 +1,14 @@
-"""What software is shown: registers that hardware writes, interrupts and alarms tell the truth."""
+"""What software is shown: registers that hardware writes, state queries, interrupts and alarms tell the truth."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 
 from flexserve_hw.params import BusParams, FlexMemParams
 from flexserve_hw.tzasc.core import FlexCore
 from flexserve_hw.tzasc.frames import ManagementFrames
-from flexserve_hw.tzasc.layouts import PAGE_SHIFT
-from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE
+from flexserve_hw.tzasc.layouts import PAGE_SHIFT, group_shift
+from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, RecallState
 from tests.formal.harness import Harness, proof
+from tests.formal.management import CODES, code_in
 
 PARAMS = FlexMemParams(
     bus=BusParams(id_width=4),
@@ -137,6 +138,56 @@ def interrupts(h: Harness) -> None:
     h.prove("alarm_is_held_until_cleared", secure.shows(FLEX_SECURE.ALARM, alarm), sec="SEC-11")
     h.prove("first_alarm_s_page_is_kept", secure.shows(FLEX_SECURE.ALARM_PAGE, page), sec="SEC-11")
     h.cover("second_alarm", alarm & dut.corrupt & (dut.corrupt_pfn != page))
+
+
+@proof(reductions=REDUCTIONS, depth=4, cover_depth=8, induction=True)
+def queries(h: Harness) -> None:
+    """A state query is answered within four cycles with the page's state, and not if the page is not in the window."""
+    dut = h.dut(ManagementFrames(params=PARAMS))
+    h.drive(dut, "in", but=("window", "table"))
+    m, group = h.m, PARAMS.group
+    # The window stands still once it is there, and so does what is stored of any one page of it.
+    window = dut.window
+    for name in ("base", "pages"):
+        value = getattr(window, name)
+        m.d.comb += value.eq(h.constant(name, len(value)))
+    m.d.comb += [window.initialised.eq(h.constant("initialised", 1)), window.corrupt.eq(h.constant("corrupt", 1))]
+    page, stored = h.constant("page", 6), h.constant("stored", len(CODES))
+    m.d.comb += [dut.table.valid.eq(1), dut.table.data.eq(h.free("word", group * len(CODES)))]
+    shift = group_shift(PARAMS)
+    asked = h.past(dut.table.en & (dut.table.word == page >> shift))
+    h.assume("page_is_stored", ~asked | (code_in(dut.table.data, page, group=group) == stored))
+    state = Signal(3, name="state", init=RecallState.CORRUPT)
+    m.d.comb += state.eq(RecallState.CORRUPT)
+    for known, code in CODES.items():
+        with m.If(stored == code):
+            m.d.comb += state.eq(known)
+    live = window.initialised & ~window.corrupt
+    for n, (frame, block) in enumerate((("normal", FLEX_NORMAL), ("secure", FLEX_SECURE))):
+        bus, port = getattr(dut, frame), _Bus(h, getattr(dut, frame))
+        query, age = Signal(32, name=f"{frame}_query"), Signal(3, name=f"{frame}_age")
+        m.d.sync += age.eq(Mux(age == 4, 4, age + 1))
+        # A question takes all its bytes or is none.
+        with m.If(port.writes(block.QUERY_PAGE)):
+            m.d.sync += [query.eq(bus.wdata), age.eq(0)]
+        index = (query - window.base)[:32]
+        inside = live & (query >= window.base) & (index < window.pages)
+        # The one question of each frame is looked up in turn, and what came of it is kept.
+        known, answered = h.inner(f"known{n}"), h.inner(f"valid{n}")
+        here = (query >= window.base) & (index == page)
+        asks = h.inner(f"{frame}.QUERY_PAGE__pfn__value")
+        h.prove(f"{frame}_asks_what_was_written", asks == query, lemma=True)
+        h.prove(f"{frame}_keeps_an_answer", Mux(answered, inside & (~here | (known == state)), known == 0), lemma=True)
+        # At most one cycle until its turn, one for the table, one to keep the answer.
+        h.prove(f"{frame}_waits_no_longer", (age < 3) | ~inside | answered, lemma=True)
+        read = h.past(bus.valid & ~bus.write & (bus.addr[2:] == (block.QUERY_STATE & 0xFFF) >> 2))
+        valid = bus.rdata[8]
+        this, within, ripe = h.past(here), h.past(inside), h.past(age == 4)
+        h.prove(f"{frame}_query_outside_is_not_answered", ~read | within | (bus.rdata == 0), sec="SEC-08")
+        h.prove(f"{frame}_query_is_answered_in_time", ~(read & within & ripe) | valid, sec="SEC-08")
+        h.prove(f"{frame}_answer_is_the_state", ~(read & this & valid) | (bus.rdata[:3] == h.past(state)), sec="SEC-08")
+        h.prove(f"{frame}_no_state_without_answer", ~read | valid | (bus.rdata == 0), sec="SEC-08")
+        h.cover(f"{frame}_is_answered", read & this & valid & (bus.rdata[:3] == RecallState.SEALED))
 
 
 @proof(reductions={"64 pages, 4 to a table word": "numbers are copied and chosen"})

@@ -1,8 +1,9 @@
-"""Numbers in full width: the window that is taken over, and what the engine passes on between frames and table."""
+"""Numbers in full width: the window that is taken over, what the engine passes on, what a recall by size still owes."""
 
 from amaranth.hdl import Cat, Mux, Signal, Value
 
 from flexserve_hw.tzasc.commands import CommandEngine
+from flexserve_hw.tzasc.freed import FreedQueue
 from flexserve_hw.tzasc.layouts import group_shift, pfn_width
 from flexserve_hw.tzasc.window import Window
 from flexserve_sw.regs import RecallResult
@@ -94,3 +95,27 @@ def _in_range(h: Harness, dut) -> list:
     shift = group_shift(PARAMS)
     places = [(dut.write_word << shift) | n for n in range(PARAMS.group)]
     return [(first <= place) & (place <= last) for place in places]
+
+
+@proof(reductions={"queue of 4": "full and empty are told apart, and some in between"})
+def freed(h: Harness) -> None:
+    """What is owed is counted in full and paid page by page; pages in the queue are counted, the first is told of."""
+    dut = h.dut(FreedQueue(params=PARAMS))
+    h.drive(dut, "in")
+    m, depth = h.m, PARAMS.freed_depth
+    h.assume("room_for_what_comes", ~(dut.push & (dut.count == depth)))
+    most = (1 << 32) - 1
+    owed, total = Signal(32, name="still_owed"), Signal(34, name="asked_for")
+    m.d.comb += total.eq(owed + Mux(dut.request, dut.request_pages, 0))
+    rest = Mux(dut.push & (total != 0), total - 1, total)
+    m.d.sync += owed.eq(Mux(rest > most, most, rest))
+    h.prove("owed_is_what_was_asked_and_is_not_paid", dut.owed == owed, sec="SEC-07")
+    h.prove("paid_with_the_last_page", dut.paid == (dut.push & (total == 1)), sec="SEC-07")
+    count = Signal(range(depth + 1), name="waiting")
+    m.d.sync += count.eq(count + dut.push - (dut.pop & (count != 0)))
+    h.prove("waiting_pages_are_counted", dut.count == count, sec="SEC-07")
+    h.prove("head_is_there_while_some_wait", dut.valid == (count != 0), sec="SEC-07")
+    h.prove("no_page_without_one", dut.valid | (dut.pfn == 0), sec="SEC-07")
+    h.prove("told_when_the_first_comes", dut.arrived == (dut.push & (count == 0)), sec="SEC-07")
+    h.cover("more_owed_than_can_be_counted", h.past(total > most) & (owed == most))
+    h.cover("full", count == depth)

@@ -138,8 +138,6 @@ class NpuParams:
                 raise ValueError(f"Depth {name} must be a power of two from 2 N to 65536, not {value!r}")
         if not _power_of_two(self.q_words) or not 8 <= self.q_words <= 65536:
             raise ValueError(f"Depth q_words must be a power of two from 8 to 65536, not {self.q_words!r}")
-        if self.bus.data_width != 128:
-            raise ValueError(f"NPU bus must have 128 data bits, not {self.bus.data_width!r}")
         if not 1 <= self.queue_depth <= 15:
             raise ValueError(f"Job queue must hold 1 to 15 jobs, not {self.queue_depth!r}")
 

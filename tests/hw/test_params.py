@@ -2,6 +2,7 @@
 
 import pytest
 
+from flexserve_hw.npu.top import FlexNpu
 from flexserve_hw.params import DRAM_BASE, BusParams, FlexMemParams, NpuParams, SocParams
 from flexserve_sw.machine import WINDOW_GRANULE
 
@@ -25,7 +26,7 @@ from flexserve_sw.machine import WINDOW_GRANULE
         (lambda: NpuParams(c_rows=16), r"not 16$"),
         (lambda: NpuParams(q_words=100), r"not 100$"),
         (lambda: NpuParams(q_words=4), r"not 4$"),
-        (lambda: NpuParams(bus=BusParams(data_width=64)), r"not 64$"),
+        (lambda: FlexNpu(params=NpuParams(bus=BusParams(data_width=64))), r"not 64$"),
         (lambda: NpuParams(queue_depth=16), r"not 16$"),
         (lambda: BusParams(data_width=100).axi4, r"not 100$"),
         (lambda: BusParams(id_width=0).axi4, r"not 0$"),

@@ -78,6 +78,9 @@ class FlexNpu(wiring.Component):
     """
 
     def __init__(self, *, params: NpuParams):
+        # Here and not in the parameters, which also say how wide the masters of a filter alone are.
+        if params.bus.data_width != 128:
+            raise ValueError(f"NPU bus must have 128 data bits, not {params.bus.data_width!r}")
         self._params = params
         super().__init__(
             {

@@ -81,8 +81,8 @@ def test_stopwatch_goes_from_power_on_to_the_end_by_processor_time() -> None:
     watch = Stopwatch()
     stamps = (("boot", "begin", 3.0), ("boot", "end", 4.0), ("close", "begin", 9.0), ("close", "end", 9.5))
     for name, event, busy in stamps:
-        watch.see({"kind": "phase", "name": name, "event": event, "busy": busy, "time": 100 + 2 * busy})
-    watch.see({"kind": "token", "busy": 20.0})
+        watch.see({"kind": "phase", "name": name, "event": event, "cpu": busy, "time": 100 + 2 * busy})
+    watch.see({"kind": "token", "cpu": 20.0})
     assert watch.seconds == 6.5
 
 
@@ -92,7 +92,7 @@ def test_speed_is_of_the_median_run_with_and_without_the_software_of_the_job() -
     def fast(listener: Any) -> None:
         serve_fast()
         for name, event, busy in (("boot", "begin", 1.0), ("close", "end", 1.0 + next(durations))):
-            listener({"kind": "phase", "name": name, "event": event, "busy": busy})
+            listener({"kind": "phase", "name": name, "event": event, "cpu": busy})
 
     figures = {figure.name: figure for figure in speed("job", 10.0, fast, runs=3)}
     assert figures["transaction-level machine"].value == 0.5

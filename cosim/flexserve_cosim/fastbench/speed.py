@@ -37,7 +37,7 @@ class Stopwatch:
         self._begin = self._end = 0.0
 
     def see(self, message: Mapping[str, Any]) -> None:
-        """Take note of a message with its ``busy``."""
+        """Take note of a message with its ``cpu``."""
         if message.get("kind") == "phase" and (message["name"], message["event"]) == ("boot", "begin"):
             self._begin = message["cpu"]
         if message.get("kind") == "phase" and (message["name"], message["event"]) == ("close", "end"):

@@ -158,7 +158,7 @@ def test_unknown_attack_lists_the_known_ones(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--only", "moon"), "system or bus, not 'moon'"),
+        (("--only", "moon"), "system, bus, table, not 'moon'"),
         (("--only", "bus", "--attack", "cpu-read"), "None of these attacks is mounted at the level bus"),
     ],
 )

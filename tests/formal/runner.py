@@ -153,7 +153,9 @@ def _show(outcomes: list[Outcome], seconds: float) -> None:
             "unbounded" if o.answer.depth is None else str(o.answer.depth),
             f"{o.answer.seconds:.1f}",
         )
-    console = Console(width=max(140, Console().width))
+    # Wide enough for every column: in a narrow one results would be the first to vanish.
+    table.width = Console(width=1000).measure(table).maximum
+    console = Console(width=max(table.width, Console().width))
     console.print(table)
     for o in outcomes:
         if o.answer.witness:

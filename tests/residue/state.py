@@ -51,8 +51,8 @@ def netlist(component, folder: Path) -> Ternary:
     """A component's flat netlist, all of it unknown."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "source.il").write_text(rtlil.convert(component, name="design"))
-    read = ["read_rtlil source.il", "hierarchy -top design", "proc", "flatten", "memory_collect"]
-    yosys(folder, [*read, "write_json flat.json"])
+    flat = ["hierarchy -top design", "proc", "flatten", "memory_collect", "write_json flat.json"]
+    yosys(folder, "flat", "source.il", flat)
     return Ternary(json.loads((folder / "flat.json").read_text())["modules"]["design"])
 
 

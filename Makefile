@@ -15,7 +15,7 @@ BUILD  := build
 help: ## list the targets
 	@echo "FlexServe: recallable isolation for on-device language models, simulated cycle by cycle."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Python is '$(PYTHON)'; choose another with PYTHON=... . Outputs go to $(BUILD)/."
 

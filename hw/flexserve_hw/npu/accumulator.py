@@ -28,8 +28,7 @@ class Accumulator(wiring.Component):
     ahead_en, ahead_row : In
         The sums of the next cycle are to be added to what row ``ahead_row`` holds: read it. Never waits.
     en, row, add : In, sums : In(n sums)
-        Sums for row ``row``; ``add`` repeats ``ahead_en`` of the cycle before. A row must not come again within three
-        cycles.
+        Sums for row ``row``; ``add`` repeats ``ahead_en`` of the cycle before. A row may come again in any cycle.
     read_en, read_row : In, read_ok : Out(1), read_data : Out(n int32)
         Read out. Taken in cycles with ``read_ok``, which is low while accumulation reads the same bank; ``read_data``
         shows the row one cycle after, for one cycle.
@@ -75,7 +74,17 @@ class Accumulator(wiring.Component):
         add_bank = Signal(range(count))
         read_bank = Signal(range(count))
         m.d.comb += self.read_ok.eq(~(self.ahead_en & (self.ahead_row[bits:] == self.read_row[bits:])) & ~self.scrub)
-        m.d.sync += w_en.eq(self.en)
+        # What is written, and what was written while its row was read, goes past the memory.
+        missed = Signal()
+        passing = Signal(ACC_WIDTH * n)
+        current = Signal(ACC_WIDTH * n)
+        m.d.sync += [w_en.eq(self.en), missed.eq(w_en & (w_row == self.ahead_row)), passing.eq(written)]
+        with m.If(w_en & (w_row == self.row)):
+            m.d.comb += current.eq(written)
+        with m.Elif(missed):
+            m.d.comb += current.eq(passing)
+        with m.Else():
+            m.d.comb += current.eq(held)
         with m.If(self.ahead_en):
             m.d.sync += add_bank.eq(self.ahead_row[bits:])
         with m.If(self.read_en):
@@ -106,6 +115,6 @@ class Accumulator(wiring.Component):
             m.d.sync += w_row.eq(self.row)
             for lane in range(n):
                 place = slice(ACC_WIDTH * lane, ACC_WIDTH * (lane + 1))
-                base = Mux(self.add, held[place].as_signed(), C(0, ACC_WIDTH))
+                base = Mux(self.add, current[place].as_signed(), C(0, ACC_WIDTH))
                 m.d.sync += written[place].eq(base + self.sums[lane])
         return m

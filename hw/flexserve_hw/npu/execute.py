@@ -199,12 +199,11 @@ class ExecuteUnit(wiring.Component):
         c_addr = Signal(range(params.c_rows))
         later = Signal()
         a_mask = Signal(n)
-        pause = Signal(range(3))
         issue = Signal()
         tile_end = Signal()
         end = Signal()
         m.d.comb += [
-            issue.eq(active & ~self.stop & ((row != 0) | (ahead & (pause == 0)))),
+            issue.eq(active & ~self.stop & ((row != 0) | ahead)),
             tile_taken.eq(issue & (row == 0)),
             tile_end.eq(issue & (row == now.m - 1)),
             end.eq(tile_end & (k_left == 1) & (n_left == 1)),
@@ -213,8 +212,6 @@ class ExecuteUnit(wiring.Component):
             self.row.eq(issue),
             self.give_load.eq(end & now.signal_prev),
         ]
-        # A tile whose weights wait already could follow one of a row or two before its sums are in the accumulators.
-        m.d.sync += pause.eq(Mux(tile_taken, 2, pause - (pause != 0)))
         with m.If(issue):
             m.d.sync += [
                 row.eq(row + 1),

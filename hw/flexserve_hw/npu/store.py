@@ -28,7 +28,7 @@ def _row_part(n: int) -> data.StructLayout:
 
 def _tail() -> data.StructLayout:
     """What the rows of a STORE need on their way out; as in its command."""
-    return data.StructLayout({"last_bytes": 5, "rows": 16, "quantise": 1, "relu": 1, "q_row": 14})
+    return data.StructLayout({"signal_prev": 1, "last_bytes": 5, "rows": 16, "quantise": 1, "relu": 1, "q_row": 14})
 
 
 class StoreUnit(wiring.Component):
@@ -167,7 +167,6 @@ class StoreUnit(wiring.Component):
             self.c_row.eq(row),
             granted.eq(self.c_en & self.c_ok),
             tile_last.eq(left <= per_row),
-            self.give.eq(granted & tile_last & (rows == 1) & now.signal_prev),
             held.i.valid.eq(coming),
             held.i.payload.part.eq(coming_piece),
             held.i.payload.row.eq(self.c_data),
@@ -238,6 +237,8 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             ending.eq(Mux(part.last & last_piece, tail.last_bytes, 0)),
             tails.ready.eq(taken & part.last & last_piece & (row_number == tail.rows - 1)),
+            # The last row is read long before it is cut, and its parameters are read only then.
+            self.give.eq(tails.ready & tail.signal_prev),
             beats.valid.eq(requantiser.o.valid | plain),
             beats.payload.eq(Cat(beat, strobe)),
         ]

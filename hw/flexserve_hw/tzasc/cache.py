@@ -40,7 +40,9 @@ class CachedTable(wiring.Component):
     Each word is a line in memory, with check bits over its states and its number. ``params.cache_lines`` of them are
     held here, direct mapped, in each of three banks: for accesses of the normal world, for those of the secure world,
     and for management. What the secure world reads and writes thus changes nothing in the bank that an access of the
-    normal world is looked up in, and the latency of that tells nothing of it.
+    normal world is looked up in, and a line that it fetches answers nobody of the normal world. That it fetches at all
+    may be felt, as lines come one at a time, and so may a word that a command writes: it is in every bank then, in
+    place of another.
 
     Writes go through: what is written is in every bank in the same cycle and on its way to memory, so an entry can be
     given up at any time, and memory's copy is never used while a newer one is on the way.
@@ -161,7 +163,9 @@ class CachedTable(wiring.Component):
             m.d.comb += [
                 port.blank.eq(self.blank),
                 port.broken.eq(broken),
-                port.put.valid.eq(written | fetch.done),
+                # A line comes to those alone who share the bank of who asked for it: an answer that comes sooner would
+                # tell the other world what this one is after.
+                port.put.valid.eq(written | (fetch.done & (fetch.fetched_bank == fetch.bank[n]))),
                 port.put.word.eq(put_word),
                 port.put.bad.eq(~written & fetch.bad),
                 fetch.want[n].eq(port.want),
@@ -169,7 +173,7 @@ class CachedTable(wiring.Component):
                 self.hit[n].eq(port.hit),
                 self.miss[n].eq(port.miss),
             ]
-        for name, users in BANKS.items():
+        for number, (name, users) in enumerate(BANKS.items()):
             bank = m.submodules[name] = self.banks[name]
             store = bank.write_port()
             wanted = 0
@@ -179,7 +183,7 @@ class CachedTable(wiring.Component):
                 read = bank.read_port(transparent_for=(store,))
                 m.d.comb += [read.en.eq(port.read_en), read.addr.eq(port.read_set)]
                 with m.If(mine):
-                    m.d.comb += port.entry.eq(read.data)
+                    m.d.comb += [port.entry.eq(read.data), fetch.bank[PORTS.index(user)].eq(number)]
                 wanted = wanted | (port.takes & mine)
             m.d.comb += [
                 # What is fetched goes into the bank of who waits for it alone.

@@ -12,7 +12,11 @@ from .layouts import pfn_width, word_width
 from .line import CHECK_WIDTH, PORTS, check_of, line_beats, line_bytes, line_of, memory_signature
 from .states import CODE_WIDTH
 
-__all__ = ["LineFetch", "line_address", "line_request"]
+__all__ = ["BANK_WIDTH", "LineFetch", "line_address", "line_request"]
+
+
+BANK_WIDTH = 2
+"""Bits of a number of a bank of the cache."""
 
 
 def line_address(base, word, *, params: FlexMemParams):
@@ -41,14 +45,15 @@ class LineFetch(wiring.Component):
     -------
     base : In
         First page of the table; sampled when a line is chosen.
-    want : In(1).array, word : In.array
-        Words that are waited for, one per read port.
+    want : In(1).array, word : In.array, bank : In.array
+        Words that are waited for, one per read port, and for which bank of the cache.
     written : In(1), written_word : In
         A word gets new contents in this cycle.
     asked : Out, pending : In(1)
         Word that would be fetched next; whether a write of it is on the way, which the fetch must not overtake.
-    done : Out(1), taken : In(1), fetched : Out, states : Out, bad : Out(1)
-        A word is there, or could not be had: an error answer, or a line that fails its check. Held until ``taken``.
+    done : Out(1), taken : In(1), fetched : Out, fetched_bank : Out, states : Out, bad : Out(1)
+        A word is there, for the bank of who asked, or could not be had: an error answer, or a line that fails its
+        check. Held until ``taken``.
         A word that got new contents meanwhile is dropped: whoever waited has them.
     ar : Out(stream), r : In(stream)
         Memory. ``r.ready`` is high whenever a line is under way.
@@ -66,6 +71,7 @@ class LineFetch(wiring.Component):
                 "base": In(pfn_width(params)),
                 "want": In(1).array(len(PORTS)),
                 "word": In(word_width(params)).array(len(PORTS)),
+                "bank": In(BANK_WIDTH).array(len(PORTS)),
                 "written": In(1),
                 "written_word": In(word_width(params)),
                 "asked": Out(word_width(params)),
@@ -73,6 +79,7 @@ class LineFetch(wiring.Component):
                 "done": Out(1),
                 "taken": In(1),
                 "fetched": Out(word_width(params)),
+                "fetched_bank": Out(BANK_WIDTH),
                 "states": Out(params.group * CODE_WIDTH),
                 "bad": Out(1),
                 "ar": Out(stream.Signature(shape.address)),
@@ -93,6 +100,7 @@ class LineFetch(wiring.Component):
         stale = Signal()
         turn = Signal(range(len(PORTS)))
         after = Signal.like(turn)
+        asked_bank = Signal(BANK_WIDTH)
         m.d.comb += [
             self.states.eq(line[: len(self.states)]),
             self.bad.eq(failed | (line != line_of(self.states, check, params=params))),
@@ -102,7 +110,11 @@ class LineFetch(wiring.Component):
         for at in reversed(range(2 * len(PORTS))):
             port = at % len(PORTS)
             with m.If(self.want[port] & ((at >= len(PORTS)) | (turn <= port))):
-                m.d.comb += [self.asked.eq(self.word[port]), after.eq((port + 1) % len(PORTS))]
+                m.d.comb += [
+                    self.asked.eq(self.word[port]),
+                    asked_bank.eq(self.bank[port]),
+                    after.eq((port + 1) % len(PORTS)),
+                ]
         waited = Cat(*self.want).any()
         with m.If(self.written & (self.written_word == self.fetched)):
             m.d.sync += stale.eq(1)
@@ -110,6 +122,7 @@ class LineFetch(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [
                     self.fetched.eq(self.asked),
+                    self.fetched_bank.eq(asked_bank),
                     address.eq(line_address(self.base, self.asked, params=params)),
                     stale.eq(0),
                     failed.eq(0),

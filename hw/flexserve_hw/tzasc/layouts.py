@@ -116,7 +116,8 @@ class TableReadSignature(wiring.Signature):
 
     en : Out(1), word : Out, nonsecure : Out(1)
         Ask for a word, for an access of this world. Not while an answer is awaited. The answer is the same for both;
-        how soon it comes may depend on what the same world asked before, never on what the other did.
+        how soon it comes may depend on what the same world asked before and on how busy the table's memory is, never on
+        what the other world asked for.
     valid : In(1), data : In
         From the cycle after ``en``: the answer is there, and what it is. Both hold until ``en`` comes again. The answer
         is what the table holds in some cycle from that of ``en`` on, writes of that cycle included. Without a question

@@ -20,7 +20,6 @@ __all__ = [
     "PORTS",
     "PutSignature",
     "check_of",
-    "check_parameters",
     "line_beats",
     "line_bytes",
     "line_of",

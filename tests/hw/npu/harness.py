@@ -18,7 +18,8 @@ REG = NpuFrame(0)
 class AxiMemory:
     """Memory of ``size`` bytes behind an AXI4 port, with latency and random back-pressure.
 
-    ``denied`` holds pages that answer DECERR. With ``data_first`` an address is taken only once its data are offered.
+    ``denied`` holds pages that answer DECERR. No data are taken before cycle ``w_from``. With ``data_first`` an address
+    is taken only once its data are offered.
     Every rule of AXI4 that the NPU promises is asserted.
     """
 
@@ -29,6 +30,7 @@ class AxiMemory:
         self.denied = set()
         self.reads, self.writes = [], []
         self.data_first = data_first
+        self.w_from = 0
         self.secure = secure
         self.now = 0
 
@@ -58,7 +60,7 @@ class AxiMemory:
 
         while True:
             # Data are taken after their address, as memories do: data offered with no address taken wait for one.
-            ar_ready, aw_ready, w_ready = ready(), ready(), ready() and bool(beats)
+            ar_ready, aw_ready, w_ready = ready(), ready(), ready() and bool(beats) and self.now >= self.w_from
             if self.data_first:
                 aw_ready = aw_ready and not beats and ctx.get(port.w.valid)
             ctx.set(port.ar.ready, ar_ready)

@@ -74,25 +74,9 @@ def test_write_data_do_not_wait_for_their_address_to_be_taken(stall):
     bench.run(testbench)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3])
-@pytest.mark.parametrize("n", [4, 8])
-def test_few_rows_behind_many_add_each_tile_to_the_sums_of_the_one_before(n, rows):
-    """While the many rows are computed, the weights of the few are loaded already."""
-    bench = Bench(SMALL[n])
-    k, before = 4 * n, 4 * n
-    load = dict(stride=0, rows=1, row_step=0, word_step=1, base=0)
-    shape = dict(k=k, n=n, a_base=0, a_step=0, w_base=0, w_step=0, c_step=0)
-    job = [
-        npu.Load(space=NpuSpace.ACTIVATIONS, address=0x10000, row_bytes=before * n, **load),
-        npu.Load(space=NpuSpace.WEIGHTS, address=0x11000, row_bytes=k * n, **load),
-        npu.Fence(),
-        npu.Matmul(m=before, c_base=0, **shape),
-        npu.Matmul(m=rows, c_base=before, **shape),
-        npu.Fence(),
-        npu.Store(address=0x20000, stride=4 * n, rows=before + rows, n=n, c_base=0, c_step=0),
-    ]
+def agrees(bench, job, results, *, limit=5_000):
+    """Run ``job`` on RTL and golden executor, and compare ``results``, a slice of memory."""
     memory = bench.ram.bytes
-    memory[0x10000:0x12000] = np.random.default_rng(n).integers(0, 256, 0x2000)
     golden = memory.copy()
 
     def read(address, length):
@@ -104,10 +88,63 @@ def test_few_rows_behind_many_add_each_tile_to_the_sums_of_the_one_before(n, row
     npu.execute(job, read, write, bench.caps)
 
     async def testbench(ctx):
-        assert await bench.job(ctx, job, limit=5_000) == 1
-        np.testing.assert_array_equal(memory[0x20000:0x21000], golden[0x20000:0x21000])
+        assert await bench.job(ctx, job, limit=limit) == 1
+        np.testing.assert_array_equal(memory[results], golden[results])
 
     bench.run(testbench)
+
+
+@pytest.mark.parametrize(("rows", "again"), [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (2, 2), (3, 3)])
+@pytest.mark.parametrize("n", [4, 8])
+def test_few_rows_behind_many_add_to_the_sums_before_them_however_fresh(n, rows, again):
+    """While the many are computed, the weights of the few are loaded already; ``again`` of them are the last rows."""
+    bench = Bench(SMALL[n])
+    k, before = 4 * n, 4 * n
+    load = dict(stride=0, rows=1, row_step=0, word_step=1, base=0)
+    shape = dict(k=k, n=n, a_base=0, a_step=0, w_base=0, w_step=0, c_step=0)
+    job = [
+        npu.Load(space=NpuSpace.ACTIVATIONS, address=0x10000, row_bytes=before * n, **load),
+        npu.Load(space=NpuSpace.WEIGHTS, address=0x11000, row_bytes=k * n, **load),
+        npu.Fence(),
+        npu.Matmul(m=before, c_base=0, **shape),
+        npu.Matmul(m=rows, c_base=before - again, accumulate=again > 0, **shape),
+        npu.Fence(),
+        npu.Store(address=0x20000, stride=4 * n, rows=before + rows - again, n=n, c_base=0, c_step=0),
+    ]
+    bench.ram.bytes[0x10000:0x12000] = np.random.default_rng(n).integers(0, 256, 0x2000)
+    agrees(bench, job, slice(0x20000, 0x21000))
+
+
+@pytest.mark.parametrize("held_back", [0, 1_500])
+def test_parameters_are_not_replaced_before_the_last_row_is_requantised_with_them(held_back):
+    """Rows wait for memory to take the data before them; the token that lets new parameters in waits with them."""
+    rows, one = 69, dict(k=4, n=4, a_base=0, a_step=0, w_base=0, w_step=0, c_step=0)
+    bench = Bench(NpuParams(n=4, a_words=128, w_words=16, c_rows=512, q_words=8))
+    bench.ram.w_from = held_back
+    channels = np.full(4, 1)
+    for address, shift in ((0x15000, 3), (0x16000, 63)):
+        packed = npu.pack_parameters(np.zeros(4, np.int32), channels, np.full(4, shift), 4)
+        bench.write(address, packed)
+    bench.ram.bytes[0x10000:0x12000] = np.random.default_rng(1).integers(0, 256, 0x2000)
+
+    def parameters(address, **tokens):
+        place = dict(address=address, stride=32, rows=1, row_bytes=32, base=0, row_step=8, word_step=1)
+        return npu.Load(space=NpuSpace.PARAMETERS, **place, **tokens)
+
+    load = dict(stride=16, rows=1, base=0, row_step=0, word_step=1)
+    store = dict(stride=16, n=4, c_base=0, c_step=0, quantise=True, q_base=0)
+    job = [
+        npu.Load(space=NpuSpace.ACTIVATIONS, address=0x10000, row_bytes=rows * 4, **load),
+        parameters(0x15000),
+        npu.Load(space=NpuSpace.WEIGHTS, address=0x11000, row_bytes=16, signal_next=True, **load),
+        npu.Matmul(m=rows, c_base=0, wait_prev=True, signal_next=True, **one),
+        npu.Store(address=0x20000, rows=rows, wait_prev=True, signal_prev=True, **store),
+        npu.Matmul(m=1, c_base=0, wait_next=True, signal_prev=True, **one),
+        parameters(0x16000, wait_next=True, signal_next=True),
+        npu.Matmul(m=1, c_base=0, wait_prev=True, signal_next=True, **one),
+        npu.Store(address=0x22000, rows=1, wait_prev=True, **store),
+    ]
+    agrees(bench, job, slice(0x20000, 0x23000))
 
 
 def random_job(rng, caps):

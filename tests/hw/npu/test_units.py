@@ -60,8 +60,9 @@ def test_array_multiplies_tile_after_tile_without_a_pause(n, rows):
     assert not expected
 
 
-def test_accumulators_add_in_place_every_three_cycles_while_the_other_half_is_read():
-    n, rows = 4, 8
+@pytest.mark.parametrize("period", [1, 2, 3, 4])
+def test_accumulators_add_in_place_however_soon_a_row_comes_again_while_the_other_half_is_read(period):
+    n, rows = 4, 16
     rng = np.random.default_rng(3)
     dut = Accumulator(n=n, rows=rows)
     model = np.zeros((rows, n), dtype=np.int64)
@@ -70,7 +71,7 @@ def test_accumulators_add_in_place_every_three_cycles_while_the_other_half_is_re
     async def writer(ctx):
         previous = None
         for step in range(60):
-            row, add = (step % 3, step >= 3) if step < 57 else (None, False)
+            row, add = (step % period, step >= period) if step < 57 else (None, False)
             ctx.set(dut.ahead_en, bool(add))
             ctx.set(dut.ahead_row, row or 0)
             ctx.set(dut.en, previous is not None)
@@ -81,7 +82,7 @@ def test_accumulators_add_in_place_every_three_cycles_while_the_other_half_is_re
                 for lane in range(n):
                     ctx.set(dut.sums[lane], int(sums[lane]))
                 model[previous[0]] = sums + (model[previous[0]] if previous[1] else 0)
-            ctx.set(dut.read_row, 4 + step % 4 if step % 2 else step % 3)
+            ctx.set(dut.read_row, 4 + step % 4 if step % 2 else step % period)
             ctx.set(dut.read_en, 1)
             granted.append((ctx.get(dut.read_ok), step % 2, bool(add)))
             ctx.set(dut.read_en, ctx.get(dut.read_ok))
@@ -89,7 +90,7 @@ def test_accumulators_add_in_place_every_three_cycles_while_the_other_half_is_re
             await ctx.tick()
         ctx.set(dut.en, 0)
         await ctx.tick().repeat(3)
-        for row in range(3):
+        for row in range(period):
             ctx.set(dut.read_row, row)
             await ctx.tick()
             got = [(ctx.get(dut.read_data) >> 32 * lane & 0xFFFF_FFFF) for lane in range(n)]

@@ -201,3 +201,58 @@ def test_five_ports_and_a_writer_see_one_table(lines, seed, slow):
     sim.add_testbench(change)
     sim.run()
     assert all(count > 40 for count in answers.values()), answers
+
+
+@pytest.mark.parametrize("ahead", [0, 3, 10, 17])
+def test_how_soon_a_word_comes_does_not_tell_which_one_the_other_world_fetches(ahead):
+    """SEC-12: a line answers those alone who share the bank of who asked for it."""
+
+    def delay(other):
+        """Cycles until the normal world's question about word 1 is answered, ``ahead`` cycles after the secure one."""
+        params = small(cache_lines=2)
+        table = CachedTable(params=params)
+        beats, latency, found = line_beats(params), 20, []
+
+        async def memory(ctx):
+            due, now = [], 0
+            ctx.set(table.bus.ar.ready, 1)
+            while True:
+                ripe = bool(due) and due[0][0] <= now
+                ctx.set(table.bus.r.valid, ripe)
+                if ripe:
+                    ctx.set(table.bus.r.payload.data, due[0][1])
+                *_, valid, address, taken = await ctx.tick().sample(
+                    table.bus.ar.valid, table.bus.ar.payload.addr, table.bus.r.ready
+                )
+                now += 1
+                if ripe and taken:
+                    due.pop(0)
+                if valid:
+                    line = table_line(params, (address - TABLE_PFN * PAGE) // (beats * params.bus.data_width // 8), 0)
+                    width = params.bus.data_width
+                    due += [(now + latency, line >> width * n & ((1 << width) - 1)) for n in range(beats)]
+
+        async def scenario(ctx):
+            ctx.set(table.base, TABLE_PFN)
+            await ctx.tick().repeat(8)
+            for port, word, nonsecure in ((table.ar, other, 0), (table.aw, 1, 1)):
+                ctx.set(port.word, word)
+                ctx.set(port.nonsecure, nonsecure)
+                ctx.set(port.en, 1)
+                await ctx.tick()
+                ctx.set(port.en, 0)
+                for _ in range(ahead if port is table.ar else 0):
+                    await ctx.tick()
+            while not ctx.get(table.aw.valid):
+                found.append(0)
+                assert len(found) < 200
+                await ctx.tick()
+
+        simulator = Simulator(table)
+        simulator.add_clock(1e-9)
+        simulator.add_testbench(memory, background=True)
+        simulator.add_testbench(scenario)
+        simulator.run()
+        return len(found)
+
+    assert delay(1) == delay(2) > 20

@@ -23,7 +23,7 @@ class ExecuteUnit(wiring.Component):
     """Runs MATMULs: n tiles outside, k tiles inside, all rows of the activations for each tile.
 
     A weight walker loads the next tile into the array while the row walker streams activations through the present one.
-    Tiles follow each other, also from one MATMUL to the next, every max(M, N) cycles, and never within three.
+    Tiles follow each other, also from one MATMUL to the next, every max(M, N) cycles.
 
     Parameters
     ----------

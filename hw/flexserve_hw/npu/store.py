@@ -46,7 +46,7 @@ class StoreUnit(wiring.Component):
     command : In(stream)
         Checked STOREs. One is taken when its token is there and the rows of the one before are read.
     computed : In(1), take_computed : Out(1), give : Out(1)
-        Tokens from and to the execute unit.
+        Tokens from and to the execute unit. One is given when the last row, and its parameters, are no longer needed.
     c_en, c_row : Out, c_ok, c_data : In
         Accumulator reads, see :class:`~flexserve_hw.npu.accumulator.Accumulator`.
     q_en, q_row : Out, q_data : In

@@ -7,7 +7,7 @@ what an earlier job left in the scratchpads, is not found, and is played descrip
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,14 +17,17 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from ..integers import as_exact_float, exact_product
-from ..machine import BEAT_BYTES
+from ..machine import BEAT_BYTES, PAGE_BYTES
 from ..npu import Caps, Descriptor, Load, Matmul, NpuState, Store, execute
 from ..regs import NpuSpace
 
-__all__ = ["Operands", "Product"]
+__all__ = ["PAGE_SHIFT", "Operands", "Product", "ProductShape"]
+
+PAGE_SHIFT = 48
+"""Binary places by which numbers of pages are shifted: more than a transfer reaches."""
 
 Places = npt.NDArray[np.int64]
-"""Offsets in memory."""
+"""Offsets in memory, or places of a shape."""
 
 Operands = dict[int, bytes]
 """Bytes of memory by where they begin."""
@@ -39,16 +42,25 @@ class _Sums:
     n: int
 
 
-class _Group:
-    """Products with the same left side: ``a[m, k tiles]`` times ``w[k, n tiles]``.
+@dataclass(frozen=True, eq=False)
+class _GroupShape:
+    """Products with the same left side: ``a[m, k tiles]`` times ``w[k, n tiles]``, in places of a shape.
 
-    ``size`` is that of a word; of the sums, values ``taken`` go to the int32 words ``put`` of memory.
+    Of the sums, values ``taken`` go to ``put``; None: all of them in order.
     """
 
-    def __init__(self, a: Places, w: Places, size: int, taken: Places, put: Places) -> None:
-        self.put = put
-        self._a, self._w, self._size = a, w, size
-        self._taken = None if np.array_equal(taken, np.arange(len(a) * w.shape[1] * size)) else taken
+    a: Places
+    w: Places
+    taken: Places | None
+    put: Places
+
+
+class _Group:
+    """A :class:`_GroupShape` in memory. ``size`` is that of a word; ``put`` are int32 words of memory."""
+
+    def __init__(self, shape: _GroupShape, place: Callable[[Places], Places], size: int) -> None:
+        self._a, self._w, self._taken, self._size = place(shape.a), place(shape.w), shape.taken, size
+        self.put = place(shape.put) // 4
         self._weights: npt.NDArray[Any] | None = None
 
     def forget(self) -> None:
@@ -65,13 +77,41 @@ class _Group:
         words[self.put] = sums if self._taken is None else sums[self._taken]
 
 
-class Product:
-    """Products of one job; :meth:`find` makes it. Places are offsets from ``base``."""
+@dataclass(frozen=True, eq=False)
+class ProductShape:
+    """Products of a job in places that are a number of a page, shifted by ``PAGE_SHIFT``, and an offset from its begin.
 
-    def __init__(self, groups: list[_Group], loads: Sequence[Load], base: int) -> None:
-        self._groups, self._base = groups, base
-        self._left = _spans(loads, NpuSpace.ACTIVATIONS, base)
-        self._right = _spans(loads, NpuSpace.WEIGHTS, base)
+    ``left`` and ``right`` are the rows that are loaded: where they begin, and their bytes.
+    """
+
+    groups: tuple[_GroupShape, ...]
+    left: tuple[Places, Places]
+    right: tuple[Places, Places]
+    size: int
+
+    @classmethod
+    def find(cls, descriptors: Sequence[Descriptor], caps: Caps) -> ProductShape | None:
+        """Play the descriptors with places; None if that can't be done."""
+        tracer = _Tracer(caps)
+        try:
+            for descriptor in descriptors:
+                tracer.step(descriptor)
+        except _Untraceable:
+            return None
+        if not tracer.stores:
+            return None
+        groups = tuple(tracer.group(key) for key in tracer.stores)
+        loads = [d for d in descriptors if isinstance(d, Load)]
+        return cls(groups, _rows(loads, NpuSpace.ACTIVATIONS), _rows(loads, NpuSpace.WEIGHTS), caps.n)
+
+
+class Product:
+    """Products of one job in memory that begins at ``base``; :meth:`place` makes it."""
+
+    def __init__(
+        self, groups: list[_Group], left: list[tuple[int, int]], right: list[tuple[int, int]], base: int
+    ) -> None:
+        self._groups, self._left, self._right, self._base = groups, left, right, base
         self._kept: list[bytes] = []
 
     def run(self, memory: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> Operands:
@@ -100,19 +140,20 @@ class Product:
         execute(descriptors, read, lambda address, payload: None, state.caps, state=state)
 
     @classmethod
-    def find(cls, descriptors: Sequence[Descriptor], caps: Caps, base: int) -> Product | None:
-        """Play the descriptors with places; None if that can't be done."""
-        tracer = _Tracer(caps, base)
-        try:
-            for descriptor in descriptors:
-                tracer.step(descriptor)
-        except _Untraceable:
+    def place(cls, shape: ProductShape, pages: Sequence[int], base: int) -> Product | None:
+        """A shape whose ``pages`` are these, by number; None if it would store twice to a place."""
+        begins = np.array(pages) * PAGE_BYTES - base
+
+        def place(places: Places) -> Places:
+            found: Places = begins[places >> PAGE_SHIFT] + (places & (1 << PAGE_SHIFT) - 1)
+            return found
+
+        groups = [_Group(group, place, shape.size) for group in shape.groups]
+        put = np.sort(np.concatenate([group.put for group in groups]))
+        if not (put[1:] > put[:-1]).all():
             return None
-        groups = [tracer.group(key) for key in tracer.stores]
-        put = np.concatenate([np.zeros(0, np.int64), *(group.put for group in groups)])
-        if not groups or len(np.unique(put)) != len(put):
-            return None
-        return cls(groups, [d for d in descriptors if isinstance(d, Load)], base)
+        left, right = (_spans(place(starts), lengths) for starts, lengths in (shape.left, shape.right))
+        return cls(groups, left, right, base)
 
 
 _SUMS, _ROW = 1 << 40, 1 << 20
@@ -130,8 +171,8 @@ class _Tracer:
     tells of which of ``_sums`` an accumulator row is part, and which row and tile of it.
     """
 
-    def __init__(self, caps: Caps, base: int) -> None:
-        self._caps, self._base = caps, base
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
         depths = {NpuSpace.ACTIVATIONS: caps.a_words, NpuSpace.WEIGHTS: caps.w_words}
         self._words = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
         self._lanes = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
@@ -154,7 +195,7 @@ class _Tracer:
             raise _Untraceable
         size, count = self._caps.n, self._caps.tiles(load.row_bytes)
         places = load.base + _grid(load.rows, load.row_step, count, load.word_step)
-        self._words[load.space][places] = load.address - self._base + _grid(load.rows, load.stride, count, size)
+        self._words[load.space][places] = load.address + _grid(load.rows, load.stride, count, size)
         self._lanes[load.space][places] = size
         if load.row_bytes % size:
             self._lanes[load.space][places[:, -1]] = load.row_bytes % size
@@ -204,7 +245,7 @@ class _Tracer:
         key = len(sums.w).to_bytes(4, "little") + sums.a.tobytes()
         self.stores.setdefault(key, []).append((number, row, tile, store))
 
-    def group(self, key: bytes) -> _Group:
+    def group(self, key: bytes) -> _GroupShape:
         """The product behind all stores of one left side."""
         size = self._caps.n
         numbers = list(dict.fromkeys(number for number, _, _, _ in self.stores[key]))
@@ -215,13 +256,14 @@ class _Tracer:
         for number, row, tile, store in self.stores[key]:
             begin = row * width + (first[number] + tile) * size
             taken.append((begin + _grid(store.rows, width, store.n, 1)).reshape(-1))
-            begin = (store.address - self._base) // 4
-            put.append((begin + _grid(store.rows, store.stride // 4, store.n, 1)).reshape(-1))
+            put.append((store.address + _grid(store.rows, store.stride, store.n, 4)).reshape(-1))
         # In the order of the sums, so that all of them in order need not be picked.
         every = np.concatenate(taken)
         order = np.argsort(every, kind="stable")
-        w = np.hstack([part.w for part in parts])
-        return _Group(parts[0].a, w, size, every[order], np.concatenate(put)[order])
+        a, w = parts[0].a, np.hstack([part.w for part in parts])
+        picked = every[order]
+        whole = np.array_equal(picked, np.arange(len(a) * width))
+        return _GroupShape(a, w, None if whole else picked, np.concatenate(put)[order])
 
 
 @lru_cache(maxsize=256)
@@ -232,18 +274,22 @@ def _grid(rows: int, row_step: int, columns: int, column_step: int) -> Places:
     return grid
 
 
-def _spans(loads: Sequence[Load], space: NpuSpace, base: int) -> list[tuple[int, int]]:
-    """The bytes that loads of a space read, as offsets, in as few spans as possible."""
-    spans: list[tuple[int, int]] = []
-    for load in loads:
-        if load.space is space:
-            length = -(-load.row_bytes // BEAT_BYTES) * BEAT_BYTES
-            starts = (load.address - base + row * load.stride for row in range(load.rows))
-            spans += [(start, start + length) for start in starts]
+def _rows(loads: Sequence[Load], space: NpuSpace) -> tuple[Places, Places]:
+    """Where the rows begin that loads of a space read, and their bytes."""
+    starts = [load.address + row * load.stride for load in loads if load.space is space for row in range(load.rows)]
+    lengths = [
+        -(-load.row_bytes // BEAT_BYTES) * BEAT_BYTES for load in loads if load.space is space for _ in range(load.rows)
+    ]
+    return np.array(starts, np.int64), np.array(lengths, np.int64)
+
+
+def _spans(starts: Places, lengths: Places) -> list[tuple[int, int]]:
+    """Rows as spans from first to last byte, as few as possible."""
     merged: list[tuple[int, int]] = []
-    for first, end in sorted(spans):
+    order = np.argsort(starts)
+    for first, length in zip(starts[order].tolist(), lengths[order].tolist(), strict=True):
         if merged and first <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+            merged[-1] = merged[-1][0], max(first + length, merged[-1][1])
         else:
-            merged.append((first, end))
+            merged.append((first, first + length))
     return merged

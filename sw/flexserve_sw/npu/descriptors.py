@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ DESCRIPTOR_BYTES = NpuDescriptorLoad.SIZE_BYTES
 
 CHANNEL_BYTES = 8
 """Bytes of the requantisation parameters of one output channel."""
+
+_LAYOUT = struct.Struct("<8I")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,55 +96,36 @@ class Caps:
         return -(-size // self.n)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Dependent:
-    """Tokens: ``wait_*`` are taken before the descriptor starts, ``signal_*`` given when it is done."""
+def _head(op: NpuOp, descriptor: Descriptor) -> int:
+    """Operation and tokens, as the first word has them."""
+    head = NpuDependence
+    return (
+        head.HEAD__OP.put(op)
+        | head.HEAD__WAIT_PREV.put(descriptor.wait_prev)
+        | head.HEAD__WAIT_NEXT.put(descriptor.wait_next)
+        | head.HEAD__SIGNAL_PREV.put(descriptor.signal_prev)
+        | head.HEAD__SIGNAL_NEXT.put(descriptor.signal_next)
+    )
+
+
+# Descriptors are named tuples as many are made: a frozen dataclass takes five times as long to make. All of them have
+# tokens: ``wait_*`` are taken before the descriptor starts, ``signal_*`` given when it is done.
+
+
+class Fence(NamedTuple):
+    """Later descriptors start when every earlier one is finished and its writes are answered."""
 
     wait_prev: bool = False
     wait_next: bool = False
     signal_prev: bool = False
     signal_next: bool = False
 
-    def _head(self, op: NpuOp, extra: int = 0) -> int:
-        head = NpuDependence
-        return (
-            head.HEAD__OP.put(op)
-            | head.HEAD__WAIT_PREV.put(self.wait_prev)
-            | head.HEAD__WAIT_NEXT.put(self.wait_next)
-            | head.HEAD__SIGNAL_PREV.put(self.signal_prev)
-            | head.HEAD__SIGNAL_NEXT.put(self.signal_next)
-            | extra
-        )
-
-
-def _dependences(head: int) -> dict[str, bool]:
-    return {
-        "wait_prev": bool(NpuDependence.HEAD__WAIT_PREV.get(head)),
-        "wait_next": bool(NpuDependence.HEAD__WAIT_NEXT.get(head)),
-        "signal_prev": bool(NpuDependence.HEAD__SIGNAL_PREV.get(head)),
-        "signal_next": bool(NpuDependence.HEAD__SIGNAL_NEXT.get(head)),
-    }
-
-
-def _words(*words: int) -> bytes:
-    return struct.pack("<8I", *words)
-
-
-def _address(low: int, high: int) -> int:
-    return low | high << 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fence(_Dependent):
-    """Later descriptors start when every earlier one is finished and its writes are answered."""
-
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
-        return _words(self._head(NpuOp.FENCE), 0, 0, 0, 0, 0, 0, 0)
+        return _LAYOUT.pack(_head(NpuOp.FENCE, self), 0, 0, 0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load(_Dependent):
+class Load(NamedTuple):
     """Memory to scratchpad: ``rows`` rows of ``row_bytes`` bytes; see the register reference for placement."""
 
     space: NpuSpace
@@ -153,12 +136,16 @@ class Load(_Dependent):
     base: int
     row_step: int
     word_step: int
+    wait_prev: bool = False
+    wait_next: bool = False
+    signal_prev: bool = False
+    signal_next: bool = False
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
         d = NpuDescriptorLoad
-        return _words(
-            self._head(NpuOp.LOAD, NpuDependence.HEAD__SPACE.put(self.space)),
+        return _LAYOUT.pack(
+            _head(NpuOp.LOAD, self) | NpuDependence.HEAD__SPACE.put(self.space),
             self.address & 0xFFFF_FFFF,
             self.address >> 32,
             d.STRIDE__VALUE.put(self.stride),
@@ -169,8 +156,7 @@ class Load(_Dependent):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Matmul(_Dependent):
+class Matmul(NamedTuple):
     """Scratchpads to accumulators: C[m][n] (+)= sum over k of A[m][k] * W[k][n]."""
 
     m: int
@@ -183,12 +169,16 @@ class Matmul(_Dependent):
     c_base: int
     c_step: int
     accumulate: bool = False
+    wait_prev: bool = False
+    wait_next: bool = False
+    signal_prev: bool = False
+    signal_next: bool = False
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
         d = NpuDescriptorMatmul
-        return _words(
-            self._head(NpuOp.MATMUL, NpuDependence.HEAD__ACCUMULATE.put(self.accumulate)),
+        return _LAYOUT.pack(
+            _head(NpuOp.MATMUL, self) | NpuDependence.HEAD__ACCUMULATE.put(self.accumulate),
             d.SIZE_MK__M.put(self.m) | d.SIZE_MK__K.put(self.k),
             d.SIZE_N__N.put(self.n),
             d.A__BASE.put(self.a_base) | d.A__STEP.put(self.a_step),
@@ -199,8 +189,7 @@ class Matmul(_Dependent):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Store(_Dependent):
+class Store(NamedTuple):
     """Accumulators to memory: ``rows`` rows of ``n`` values, int32 or with ``quantise`` int8.
 
     ``q_base`` is the parameter word at which the first channel's parameters begin, a multiple of four.
@@ -215,14 +204,16 @@ class Store(_Dependent):
     quantise: bool = False
     relu: bool = False
     q_base: int = 0
+    wait_prev: bool = False
+    wait_next: bool = False
+    signal_prev: bool = False
+    signal_next: bool = False
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
-        d = NpuDescriptorStore
-        return _words(
-            self._head(
-                NpuOp.STORE, NpuDependence.HEAD__QUANTISE.put(self.quantise) | NpuDependence.HEAD__RELU.put(self.relu)
-            ),
+        d, head = NpuDescriptorStore, NpuDependence
+        return _LAYOUT.pack(
+            _head(NpuOp.STORE, self) | head.HEAD__QUANTISE.put(self.quantise) | head.HEAD__RELU.put(self.relu),
             self.address & 0xFFFF_FFFF,
             self.address >> 32,
             d.STRIDE__VALUE.put(self.stride),
@@ -236,39 +227,47 @@ class Store(_Dependent):
 Descriptor = Fence | Load | Matmul | Store
 
 
+_SPACES = {space.value: space for space in NpuSpace}
+
+
 def _space(code: int) -> NpuSpace:
-    if code not in set(NpuSpace):
-        raise ValueError(f"Space of a LOAD must be one of {[s.value for s in NpuSpace]}, not {code!r}")
-    return NpuSpace(code)
+    if code not in _SPACES:
+        raise ValueError(f"Space of a LOAD must be one of {[*_SPACES]}, not {code!r}")
+    return _SPACES[code]
 
 
 def decode(encoded: bytes) -> Descriptor:
     """Descriptor in 32 bytes. ``ValueError`` if operation or space is unassigned; sizes are not checked here."""
     if len(encoded) != DESCRIPTOR_BYTES:
         raise ValueError(f"A descriptor must have {DESCRIPTOR_BYTES} bytes, not {len(encoded)!r}")
-    word = struct.unpack("<8I", encoded)
-    op = NpuDependence.HEAD__OP.get(word[0])
-    common: dict[str, Any] = _dependences(word[0])
+    word = _LAYOUT.unpack(encoded)
+    head, dependence = word[0], NpuDependence
+    op = dependence.HEAD__OP.get(head)
+    wait_prev = bool(dependence.HEAD__WAIT_PREV.get(head))
+    wait_next = bool(dependence.HEAD__WAIT_NEXT.get(head))
+    signal_prev = bool(dependence.HEAD__SIGNAL_PREV.get(head))
+    signal_next = bool(dependence.HEAD__SIGNAL_NEXT.get(head))
     if op == NpuOp.FENCE:
-        return Fence(**common)
+        return Fence(wait_prev, wait_next, signal_prev, signal_next)
     if op == NpuOp.LOAD:
         load = NpuDescriptorLoad
         return Load(
-            **common,
-            space=_space(NpuDependence.HEAD__SPACE.get(word[0])),
-            address=_address(word[1], word[2]),
+            space=_space(dependence.HEAD__SPACE.get(head)),
+            address=word[1] | word[2] << 32,
             stride=word[3],
             rows=load.SIZE__ROWS.get(word[4]),
             row_bytes=load.SIZE__ROW_BYTES.get(word[4]),
             base=load.PLACE__BASE.get(word[5]),
             row_step=load.PLACE__ROW_STEP.get(word[5]),
             word_step=load.STEP__WORD_STEP.get(word[6]),
+            wait_prev=wait_prev,
+            wait_next=wait_next,
+            signal_prev=signal_prev,
+            signal_next=signal_next,
         )
     if op == NpuOp.MATMUL:
         matmul = NpuDescriptorMatmul
         return Matmul(
-            **common,
-            accumulate=bool(NpuDependence.HEAD__ACCUMULATE.get(word[0])),
             m=matmul.SIZE_MK__M.get(word[1]),
             k=matmul.SIZE_MK__K.get(word[1]),
             n=matmul.SIZE_N__N.get(word[2]),
@@ -278,27 +277,35 @@ def decode(encoded: bytes) -> Descriptor:
             w_step=matmul.W__STEP.get(word[4]),
             c_base=matmul.C__BASE.get(word[5]),
             c_step=matmul.C__STEP.get(word[5]),
+            accumulate=bool(dependence.HEAD__ACCUMULATE.get(head)),
+            wait_prev=wait_prev,
+            wait_next=wait_next,
+            signal_prev=signal_prev,
+            signal_next=signal_next,
         )
     if op == NpuOp.STORE:
         store = NpuDescriptorStore
         return Store(
-            **common,
-            address=_address(word[1], word[2]),
+            address=word[1] | word[2] << 32,
             stride=word[3],
             rows=store.SIZE__ROWS.get(word[4]),
             n=store.SIZE__N.get(word[4]),
             c_base=store.C__BASE.get(word[5]),
             c_step=store.C__STEP.get(word[5]),
-            quantise=bool(NpuDependence.HEAD__QUANTISE.get(word[0])),
-            relu=bool(NpuDependence.HEAD__RELU.get(word[0])),
+            quantise=bool(dependence.HEAD__QUANTISE.get(head)),
+            relu=bool(dependence.HEAD__RELU.get(head)),
             q_base=store.Q__BASE.get(word[6]),
+            wait_prev=wait_prev,
+            wait_next=wait_next,
+            signal_prev=signal_prev,
+            signal_next=signal_next,
         )
     raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
 
 
 def encode_program(descriptors: Sequence[Descriptor]) -> bytes:
     """The job list in memory."""
-    return b"".join(descriptor.encode() for descriptor in descriptors)
+    return b"".join([descriptor.encode() for descriptor in descriptors])
 
 
 def pack_weights(weights: npt.NDArray[np.int8], n: int) -> bytes:

@@ -123,13 +123,12 @@ def _plan(m: int, k: int, n: int, caps: Caps, int8: bool) -> tuple[Step, ...]:
         m=m, k=k, n=n, a_addr=0, a_stride=a_stride, w_addr=0, c_addr=0, c_stride=c_stride,
         requantise=Requantise(address=0) if int8 else None,
     )  # fmt: skip
-    candidates = list(plans(m, k, n, caps, value_bytes=value_bytes))
+    candidates = [*dict.fromkeys(map(tuple, plans(m, k, n, caps, value_bytes=value_bytes)))]
 
-    def cost(plan: list[Step]) -> int:
+    def cost(plan: tuple[Step, ...]) -> int:
         return job_cycles(program(plan, (gemm,), caps), caps)
 
-    best = candidates[0] if len(candidates) == 1 else min(candidates, key=cost)
-    return tuple(best)
+    return candidates[0] if len(candidates) == 1 else min(candidates, key=cost)
 
 
 def _parameter_words(gemms: Sequence[Gemm], caps: Caps) -> list[int]:

@@ -15,10 +15,11 @@ from ..llm.image import Tensor
 from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
 from ..monitor.monitor import Monitor
 from ..monitor.smc import Request
-from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, gemm_program, remainder
+from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, remainder
 from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
+from .joblists import JobLists
 from .segments import PagedSegment
 from .space import Space
 
@@ -222,6 +223,7 @@ class NpuProducts:
         self._space, self._lease, self._caps, self._work = space, lease, caps, work
         self._timeline = timeline
         self._pool = _DescriptorPool(space, descriptors)
+        self._lists = JobLists(space, caps)
         self.macs = 0
         self.resumed = 0
 
@@ -267,18 +269,7 @@ class NpuProducts:
             key, ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
         )
         if found is None:
-            program = gemm_program(
-                m=rows,
-                k=k,
-                n=n,
-                a_addr=a,
-                a_stride=a_stride,
-                w_addr=weights,
-                c_addr=c,
-                c_stride=c_stride,
-                caps=self._caps,
-            )
-            encoded = encode_program(self._space.scatter(program, self._caps))
+            encoded = self._lists.gemm(rows, k, n, a=(a, a_stride), w=(weights, tensor.size), c=(c, c_stride))
             place = self._pool.place(len(encoded))
             await self._space.store(place, encoded)
             found = self._pool.keep(key, place, len(encoded) // DESCRIPTOR_BYTES)

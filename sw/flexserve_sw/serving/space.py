@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
@@ -48,6 +47,14 @@ class Space:
     def frame(self, page: int) -> int | None:
         """The frame of a page, or None."""
         return self._frames.get(page)
+
+    def frames(self, address: int, length: int) -> list[int]:
+        """Frames of the pages that a range lies in. Raises :class:`NotResident`."""
+        pages = range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1)
+        try:
+            return [self._frames[page] for page in pages]
+        except KeyError as error:
+            raise NotResident(f"Page {error.args[0]} is not in memory") from None
 
     def holds(self, first: int, count: int) -> bool:
         """Whether all of ``count`` pages from ``first`` on have a frame."""
@@ -100,16 +107,20 @@ class Space:
         """
         scattered: list[Descriptor] = []
         for descriptor in program:
-            parts: Sequence[Descriptor]
             match descriptor:
                 case Load():
-                    parts = self._loads(descriptor, caps)
+                    scattered += self._loads(descriptor, caps)
                 case Store():
-                    parts = self._stores(descriptor, caps)
+                    scattered += self._stores(descriptor, caps)
                 case _:
-                    parts = [descriptor]
-            scattered += _chain(descriptor, parts)
+                    scattered.append(descriptor)
         return scattered
+
+    def moved(self, frames: Sequence[int]) -> Space:
+        """Another space on the same side, in which page number i is in ``frames[i]``."""
+        space = Space(self._side)
+        space._frames = dict(enumerate(frames))
+        return space
 
     def _groups(self, address: int, stride: int, rows: int, row_bytes: int) -> Iterator[tuple[int, int, int, int]]:
         """Cut rows into ``(first row, rows, offset in the row, bytes)`` that are contiguous from first to last byte."""
@@ -132,57 +143,53 @@ class Space:
             yield row, 1, offset, length
             offset += length
 
-    def _loads(self, d: Load, caps: Caps) -> list[Load]:
-        parts = []
-        for row, rows, offset, length in self._groups(d.address, d.stride, d.rows, d.row_bytes):
+    def _loads(self, d: Load, caps: Caps) -> Iterator[Load]:
+        groups = list(self._groups(d.address, d.stride, d.rows, d.row_bytes))
+        last = len(groups) - 1
+        for i, (row, rows, offset, length) in enumerate(groups):
             if offset % caps.n:
                 raise ValueError(f"Rows must be cut at words of {caps.n} bytes, not at byte {offset!r}")
-            parts.append(
-                dataclasses.replace(
-                    d,
-                    address=self.physical(d.address + row * d.stride + offset),
-                    rows=rows,
-                    row_bytes=length,
-                    base=d.base + row * d.row_step + offset // caps.n * d.word_step,
-                )
+            yield Load(
+                space=d.space,
+                address=self.physical(d.address + row * d.stride + offset),
+                stride=d.stride,
+                rows=rows,
+                row_bytes=length,
+                base=d.base + row * d.row_step + offset // caps.n * d.word_step,
+                row_step=d.row_step,
+                word_step=d.word_step,
+                wait_prev=d.wait_prev and i == 0,
+                wait_next=d.wait_next and i == 0,
+                signal_prev=d.signal_prev and i == last,
+                signal_next=d.signal_next and i == last,
             )
-        return parts
 
-    def _stores(self, d: Store, caps: Caps) -> list[Store]:
-        parts = []
+    def _stores(self, d: Store, caps: Caps) -> Iterator[Store]:
         value_bytes = 1 if d.quantise else 4
-        for row, rows, offset, length in self._groups(d.address, d.stride, d.rows, value_bytes * d.n):
+        groups = list(self._groups(d.address, d.stride, d.rows, value_bytes * d.n))
+        last = len(groups) - 1
+        for i, (row, rows, offset, length) in enumerate(groups):
             tile, cut = divmod(offset, value_bytes * caps.n)
             if cut:
                 whole = value_bytes * caps.n
                 raise ValueError(f"Rows must be cut at accumulator rows of {whole} bytes, not at byte {offset!r}")
-            parts.append(
-                dataclasses.replace(
-                    d,
-                    address=self.physical(d.address + row * d.stride + offset),
-                    rows=rows,
-                    n=length // value_bytes,
-                    c_base=d.c_base + tile * d.c_step + row,
-                    q_base=d.q_base + tile * CHANNEL_BYTES if d.quantise else 0,
-                )
+            yield Store(
+                address=self.physical(d.address + row * d.stride + offset),
+                stride=d.stride,
+                rows=rows,
+                n=length // value_bytes,
+                c_base=d.c_base + tile * d.c_step + row,
+                c_step=d.c_step,
+                quantise=d.quantise,
+                relu=d.relu,
+                q_base=d.q_base + tile * CHANNEL_BYTES if d.quantise else 0,
+                wait_prev=d.wait_prev and i == 0,
+                wait_next=d.wait_next and i == 0,
+                signal_prev=d.signal_prev and i == last,
+                signal_next=d.signal_next and i == last,
             )
-        return parts
 
 
 @lru_cache(maxsize=1024)
 def _run(first: int, count: int) -> frozenset[int]:
     return frozenset(range(first, first + count))
-
-
-def _chain(whole: Descriptor, parts: Sequence[Descriptor]) -> list[Descriptor]:
-    last = len(parts) - 1
-    return [
-        dataclasses.replace(
-            part,
-            wait_prev=whole.wait_prev and i == 0,
-            wait_next=whole.wait_next and i == 0,
-            signal_prev=whole.signal_prev and i == last,
-            signal_next=whole.signal_next and i == last,
-        )
-        for i, part in enumerate(parts)
-    ]

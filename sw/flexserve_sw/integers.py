@@ -12,8 +12,11 @@ __all__ = ["FLOAT32_TERMS", "as_exact_float", "exact_product"]
 FLOAT32_TERMS = 1 << 10
 """Terms of a sum of int8 products that float32 holds exactly: 128 * 128 * 1024 = 2**24."""
 
-_LARGE = 1 << 21
-"""Multiplications from which on a BLAS is worth its threads; for less it is far slower on a busy machine."""
+_ALONE = 1 << 18
+"""Multiplications up to which a BLAS takes no threads."""
+
+_LARGE = 1 << 27
+"""Multiplications from which on its threads are worth what they take: milliseconds of spinning on a busy machine."""
 
 
 def as_exact_float(matrix: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
@@ -24,6 +27,16 @@ def as_exact_float(matrix: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
 def exact_product(left: npt.NDArray[np.int8], right: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     """``left[T, K]`` times what :func:`as_exact_float` made: the same whatever the order of the sums."""
     wide = left.astype(right.dtype)
-    sums = wide @ right if len(left) * right.size >= _LARGE else np.einsum("tk,kn->tn", wide, right)
+    if not _ALONE < len(left) * right.size < _LARGE:
+        sums = wide @ right
+    else:
+        sums = np.empty((len(left), right.shape[1]), right.dtype)
+        columns = max(1, min(right.shape[1], _ALONE // len(right)))
+        rows = max(1, _ALONE // (len(right) * columns))
+        for n in range(0, right.shape[1], columns):
+            for t in range(0, len(left), rows):
+                np.matmul(
+                    wide[t : t + rows], right[:, n : n + columns], out=sums[t : t + rows, n : n + columns]
+                )
     result: npt.NDArray[np.int32] = sums.astype(np.int32)
     return result

@@ -137,7 +137,8 @@ class Filter:
 
     def occupy(self, cycle: int) -> None:
         """Note that an accepted access is answered at ``cycle`` at the latest."""
-        self._last_answer = max(self._last_answer, cycle)
+        if cycle > self._last_answer:
+            self._last_answer = cycle
 
     def load_now(self, master: Master, world: World, address: int, length: int) -> bytes | None:
         """Read at once, the clock put forward, if it is one allowed burst and nothing else happens; else None."""
@@ -159,14 +160,14 @@ class Filter:
         offset, kernel = address % PAGE_BYTES, self._hardware.kernel
         if offset + length > PAGE_BYTES or (offset | length) % BEAT_BYTES or not self.regions.open:
             return False
-        if not self._dram.holds(address, length) or not self._lets(
-            Access(address, write, world, master.nsaid, master.index)
-        ):
+        access = Access(address, write, world, master.nsaid, master.index)
+        if not self._dram.holds(address, length) or not self._lets(access):
             return False
-        start = kernel.now + FILTER_LATENCY
-        if not kernel.skip(channel.clear(start, length) + channel.latency - kernel.now):
+        now = kernel.now
+        clear = channel.clear(now + FILTER_LATENCY, length)
+        if not kernel.skip(clear + channel.latency - now):
             return False
-        self.occupy(channel.take(start, length))
+        self.occupy(channel.take_until(clear, length))
         self.heard(address, world, write=write)
         self.touching(address // PAGE_BYTES)
         return True

@@ -63,8 +63,8 @@ class Kernel(Tasks):
 
     def skip(self, cycles: int) -> bool:
         """Put the clock forward if nothing else happens until then; whether it was."""
-        end = self.now + cycles
-        if end > self._limit or (self._agenda and self._agenda[0][0] <= end) or not self.quiet:
+        end, agenda = self.now + cycles, self._agenda
+        if end > self._limit or (agenda and agenda[0][0] <= end) or self._ready or self._paused:
             return False
         self.now = end
         return True

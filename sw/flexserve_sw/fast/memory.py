@@ -80,14 +80,21 @@ class Channel:
 
     def take(self, now: int, length: int) -> int:
         """Reserve the next place for ``length`` bytes, of which the last moves at ``free``; the cycle of its answer."""
-        self.free = self.clear(now, length)
+        return self.take_until(self.clear(now, length), length)
+
+    def take_until(self, clear: int, length: int) -> int:
+        """:meth:`take` for a caller who has asked when the last byte would move: at ``clear``."""
+        self.free = clear
         self.moved += length
-        return self.free + self.latency
+        return clear + self.latency
 
     def clear(self, now: int, length: int) -> int:
         """When the last of ``length`` bytes would move."""
-        cycles = length * self._cycles_per_byte / (1 - min(self.wanted, 0.5))
-        return max(now, self.free) + max(1, round(cycles))
+        cycles = length * self._cycles_per_byte
+        if self.wanted:
+            cycles /= 1 - min(self.wanted, 0.5)
+        start = self.free if self.free > now else now
+        return start + (round(cycles) or 1)
 
     def holds_up(self, length: int) -> float:
         """Cycles by which ``length`` bytes of others hold up a job that wants more than half of the direction.
@@ -107,6 +114,7 @@ class Dram:
     def __init__(self, *, size: int, timing: DramTiming, seed: int) -> None:
         contents = _power_up(size, seed).copy()
         self.memory = Memory(DRAM_BASE, contents)
+        self._end = DRAM_BASE + size
         self.timing = timing
         self.bytes: npt.NDArray[np.int8] = contents.view(np.int8)
         self.words: npt.NDArray[np.int32] = contents.view("<i4")
@@ -115,11 +123,11 @@ class Dram:
 
     def holds(self, address: int, length: int) -> bool:
         """Whether the bytes exist."""
-        return self.memory.base <= address and address + length <= self.memory.base + self.memory.size
+        return address >= DRAM_BASE and address + length <= self._end
 
     def view(self, address: int, length: int) -> npt.NDArray[np.uint8]:
         """Writable view of ``length`` bytes that exist."""
-        start = address - self.memory.base
+        start = address - DRAM_BASE
         return self.memory.bytes[start : start + length]
 
 

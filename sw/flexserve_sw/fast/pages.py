@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ..machine import PAGE_BYTES, WINDOW_GRANULE, World
-from ..recall import Outcome, RecallTable, Timer
+from ..recall import ACCESS, Outcome, RecallTable, Timer
 from ..regs import (
     FLEX_NORMAL,
     FLEX_SECURE,
@@ -113,9 +113,10 @@ class PageSide:
     def allows(self, address: int, world: World) -> bool:
         """Whether the state of the page at ``address`` lets ``world`` through. A corrupt state raises the alarm."""
         page = address // PAGE_BYTES
-        if self.table.state(page) is RecallState.CORRUPT:
+        state = self.table.state(page)
+        if state is RecallState.CORRUPT:
             self._raise_alarm(page)
-        return self.table.allows(page, world)
+        return state is None or world in ACCESS[state]
 
     def denied(self) -> None:
         """Count a violation."""

@@ -20,7 +20,7 @@ _IDENTITY = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(slots=True)
 class Access:
     """Who asks for what: one burst as the filter sees its address."""
 
@@ -80,7 +80,7 @@ class Regions:
         self.open = False
         self.opened = Signal()
         self._changing = changing
-        self._rules: dict[int, bool] = {}
+        self._allowed: set[int] = set()
         self._gate_busy_until = 0
         self._recorded: Access | None = None
         self._held = self._overrun = self._overlap = False
@@ -97,7 +97,7 @@ class Regions:
 
     def _change(self, word: int) -> int:
         self._changing()
-        self._rules.clear()
+        self._allowed.clear()
         return word
 
     def _region(self) -> Region:
@@ -151,10 +151,12 @@ class Regions:
         """
         secure = access.world is World.SECURE
         key = access.address >> 12 << 6 | access.nsaid << 2 | access.write << 1 | secure
-        allowed = self._rules.get(key)
-        if not allowed:
-            allowed = self._rules[key] = self._judge(access)
-        return allowed
+        if key in self._allowed:
+            return True
+        if self._judge(access):
+            self._allowed.add(key)
+            return True
+        return False
 
     def _judge(self, access: Access) -> bool:
         hits = [region for region in self.regions[1:] if region.holds(access.address)]

@@ -216,6 +216,7 @@ class Serving:
         finally:
             self.track.stop(machine.now)
         await self.loader.finish()
+        tensors.comparison.finish()
         return result
 
     async def _counters(self) -> NpuCounters | None:

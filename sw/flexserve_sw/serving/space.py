@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 
 from ..machine import PAGE_BYTES
 from ..npu import CHANNEL_BYTES, Caps, Descriptor, Load, Store
@@ -23,6 +22,7 @@ class Space:
         self._side = side
         self._frames: dict[int, int] = {}
         self._changes: dict[int, int] = {}
+        self._held: dict[tuple[int, int], int] = {}  # runs of pages that all had a frame, and in which epoch
         self.epoch = 0
 
     def map(self, page: int, frame: int) -> None:
@@ -58,7 +58,13 @@ class Space:
 
     def holds(self, first: int, count: int) -> bool:
         """Whether all of ``count`` pages from ``first`` on have a frame."""
-        return self._frames.keys() >= _run(first, count)
+        run = first, count
+        if self._held.get(run) == self.epoch:
+            return True
+        if any(page not in self._frames for page in range(first, first + count)):
+            return False
+        self._held[run] = self.epoch
+        return True
 
     def physical(self, address: int) -> int:
         """Byte address on the bus. Raises :class:`NotResident`."""
@@ -86,6 +92,8 @@ class Space:
 
     async def load(self, address: int, length: int) -> bytes:
         """Read a range."""
+        if address % PAGE_BYTES + length <= PAGE_BYTES:
+            return await self._side.load(self.physical(address), length)
         return b"".join([await self._side.load(at, piece) for at, piece in self.pieces(address, length)])
 
     async def load_physical(self, address: int, length: int) -> bytes:
@@ -94,6 +102,9 @@ class Space:
 
     async def store(self, address: int, payload: bytes) -> None:
         """Write a range."""
+        if address % PAGE_BYTES + len(payload) <= PAGE_BYTES:
+            await self._side.store(self.physical(address), payload)
+            return
         start = 0
         for at, piece in list(self.pieces(address, len(payload))):
             await self._side.store(at, payload[start : start + piece])
@@ -188,8 +199,3 @@ class Space:
                 signal_prev=d.signal_prev and i == last,
                 signal_next=d.signal_next and i == last,
             )
-
-
-@lru_cache(maxsize=1024)
-def _run(first: int, count: int) -> frozenset[int]:
-    return frozenset(range(first, first + count))

@@ -107,21 +107,20 @@ class Filter:
 
     def judge(self, master: Master, world: World, address: int, *, write: bool) -> bool:
         """Whether a burst that enters now is allowed; a denied one is recorded and counted."""
-        access = Access(address, write, world, master.nsaid, master.index)
-        if self._lets(access):
+        if self._lets(master, world, address, write):
             return True
-        self.regions.record(access)
+        self.regions.record(Access(address, write, world, master.nsaid, master.index))
         self.pages.denied()
         return False
 
     def lets(self, master: Master, world: World, page: int, *, write: bool) -> bool:
         """Whether a burst in a page would be allowed now; nothing is recorded."""
-        return self._lets(Access(page * PAGE_BYTES, write, world, master.nsaid, master.index))
+        return self._lets(master, world, page * PAGE_BYTES, write)
 
-    def _lets(self, access: Access) -> bool:
+    def _lets(self, master: Master, world: World, address: int, write: bool) -> bool:
         """Whether region rules and page state both let an access through; both are asked, for both may have to tell."""
-        by_region = self.regions.allows(access)
-        return self.pages.allows(access.address, access.world) and by_region
+        by_region = self.regions.allows(address, world, master.nsaid, write)
+        return self.pages.allows(address, world) and by_region
 
     def refusal(self, master: Master, world: World, address: int, length: int, *, write: bool) -> BusFault | None:
         """Judge a burst for a master that moves its data itself: None, or the answer (OKAY too) with zeros as data."""
@@ -160,15 +159,15 @@ class Filter:
         offset, kernel = address % PAGE_BYTES, self._hardware.kernel
         if offset + length > PAGE_BYTES or (offset | length) % BEAT_BYTES or not self.regions.open:
             return False
-        access = Access(address, write, world, master.nsaid, master.index)
-        if not self._dram.holds(address, length) or not self._lets(access):
+        if not self._dram.holds(address, length) or not self._lets(master, world, address, write):
             return False
         now = kernel.now
         clear = channel.clear(now + FILTER_LATENCY, length)
         if not kernel.skip(clear + channel.latency - now):
             return False
         self.occupy(channel.take_until(clear, length))
-        self.heard(address, world, write=write)
+        if Filter.listener is not None:
+            self.heard(address, world, write=write)
         self.touching(address // PAGE_BYTES)
         return True
 
@@ -187,7 +186,6 @@ class Filter:
         data = bytearray(0 if write else length)
         worst = Response.OKAY
         flight: deque[_Burst] = deque()
-        access = Access(address, write, world, master.nsaid, master.index)
         at = 0
         while at < length or flight:
             if not hardware.running:
@@ -201,8 +199,7 @@ class Filter:
                 yield self.regions.opened
                 continue
             place, size = address + at, min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
-            access.address = place
-            allowed = self._lets(access)
+            allowed = self._lets(master, world, place, write)
             if flight and flight[-1].allowed is not allowed:
                 # Answers of one ID keep their order, so a burst waits for those on the other path.
                 yield max(0, flight[0].done - hardware.now)

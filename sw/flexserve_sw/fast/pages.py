@@ -76,6 +76,7 @@ class PageSide:
         self._n_irq, self._s_irq = Interrupts(normal, width=3), Interrupts(secure, width=5)
         self.table = RecallTable(0, 0, GRACE_MIN)
         self._ready = False
+        self._unready = 0  # pages that were not zeroed yet
         self._timers: list[Timer | None] = [None] * TIMERS
         self._engine_queue: deque[Request | None] = deque()
         self._scrub_queue: deque[tuple[int, int]] = deque()
@@ -211,6 +212,7 @@ class PageSide:
                 timers=TIMERS,
                 initial=RecallState.SCRUBBING,
             )
+            self._unready = self.table.count
             self._scrub_queue.extend((page, 0) for page in range(self.table.base, self.table.base + self.table.count))
             self._released.fire()
         if FlexmemSecure.CONTROL__LOCK.get(word):
@@ -341,7 +343,8 @@ class PageSide:
         self.table.scrubbed(page)
         if not self._ready:
             self.table.freed.clear()
-            self._ready = self._census(RecallState.SCRUBBING) == 0
+            self._unready -= 1
+            self._ready = self._unready == 0
             if self._ready:
                 self._on_ready()
             return

@@ -56,10 +56,10 @@ class _GroupShape:
 
 
 class _Group:
-    """A :class:`_GroupShape` in memory. ``size`` is that of a word; ``put`` are int32 words of memory."""
+    """A :class:`_GroupShape` in memory; ``put`` are int32 words of it."""
 
-    def __init__(self, shape: _GroupShape, place: Callable[[Places], Places], size: int) -> None:
-        self._a, self._w, self._taken, self._size = place(shape.a), place(shape.w), shape.taken, size
+    def __init__(self, shape: _GroupShape, place: Callable[[Places], Places]) -> None:
+        self._a, self._w, self._taken = place(shape.a), place(shape.w), shape.taken
         self.put = place(shape.put) // 4
         self._weights: npt.NDArray[Any] | None = None
 
@@ -67,9 +67,8 @@ class _Group:
         """The bytes of the right side have changed."""
         self._weights = None
 
-    def run(self, memory: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> None:
-        """Multiply, and store."""
-        every = as_strided(memory, (len(memory) - self._size + 1, self._size), (1, 1), writeable=False)
+    def run(self, every: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> None:
+        """Multiply, and store. ``every`` are the words of memory that begin at each of its bytes."""
         if self._weights is None:
             self._weights = as_exact_float(every[self._w].reshape(len(self._w), -1))
         left = every[self._a].reshape(len(self._a), -1)[:, : len(self._w)]
@@ -109,10 +108,12 @@ class Product:
     """Products of one job in memory that begins at ``base``; :meth:`place` makes it."""
 
     def __init__(
-        self, groups: list[_Group], left: list[tuple[int, int]], right: list[tuple[int, int]], base: int
+        self, groups: list[_Group], left: list[tuple[int, int]], right: list[tuple[int, int]], size: int, base: int
     ) -> None:
-        self._groups, self._left, self._right, self._base = groups, left, right, base
+        self._groups, self._left, self._right, self._size, self._base = groups, left, right, size, base
         self._kept: list[bytes] = []
+        self._memory: npt.NDArray[np.int8] | None = None
+        self._every: npt.NDArray[np.int8] = np.zeros((0, size), np.int8)
 
     def run(self, memory: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> Operands:
         """Do what the job does to memory; return the left sides that it has read."""
@@ -122,8 +123,11 @@ class Product:
             for group in self._groups:
                 group.forget()
         left = {first: memory[first:end].tobytes() for first, end in self._left}
+        if self._memory is not memory:
+            self._memory = memory
+            self._every = as_strided(memory, (len(memory) - self._size + 1, self._size), (1, 1), writeable=False)
         for group in self._groups:
-            group.run(memory, words)
+            group.run(self._every, words)
         return left
 
     def leave(self, descriptors: Sequence[Descriptor], state: NpuState, left: Operands) -> None:
@@ -148,12 +152,12 @@ class Product:
             found: Places = begins[places >> PAGE_SHIFT] + (places & (1 << PAGE_SHIFT) - 1)
             return found
 
-        groups = [_Group(group, place, shape.size) for group in shape.groups]
+        groups = [_Group(group, place) for group in shape.groups]
         put = np.sort(np.concatenate([group.put for group in groups]))
         if not (put[1:] > put[:-1]).all():
             return None
         left, right = (_spans(place(starts), lengths) for starts, lengths in (shape.left, shape.right))
-        return cls(groups, left, right, base)
+        return cls(groups, left, right, shape.size, base)
 
 
 _SUMS, _ROW = 1 << 40, 1 << 20

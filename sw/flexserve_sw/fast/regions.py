@@ -48,13 +48,13 @@ class Region:
         top = self.top_high.value << 32 | self.top.value | 0xFFF
         return bool(Tzc400Region.ATTRIBUTES__FILTER_EN.get(self.attributes.value)) and base <= address <= top
 
-    def allows(self, access: Access) -> bool:
-        """Whether the region's rules let the access through."""
-        if access.world is World.SECURE:
-            field = Tzc400Region.ATTRIBUTES__S_WR_EN if access.write else Tzc400Region.ATTRIBUTES__S_RD_EN
+    def allows(self, world: World, nsaid: int, write: bool) -> bool:
+        """Whether the region's rules let an access through."""
+        if world is World.SECURE:
+            field = Tzc400Region.ATTRIBUTES__S_WR_EN if write else Tzc400Region.ATTRIBUTES__S_RD_EN
             return bool(field.get(self.attributes.value))
-        named = Tzc400Region.ID_ACCESS__NSAID_WR_EN if access.write else Tzc400Region.ID_ACCESS__NSAID_RD_EN
-        return bool(named.get(self.id_access.value) >> access.nsaid & 1)
+        named = Tzc400Region.ID_ACCESS__NSAID_WR_EN if write else Tzc400Region.ID_ACCESS__NSAID_RD_EN
+        return bool(named.get(self.id_access.value) >> nsaid & 1)
 
 
 class Regions:
@@ -143,27 +143,26 @@ class Regions:
         """Whether a denied access is answered DECERR instead of OKAY."""
         return bool(self._action.value & 1)
 
-    def allows(self, access: Access) -> bool:
+    def allows(self, address: int, world: World, nsaid: int, write: bool) -> bool:
         """Whether the rules of the one region that has the address let the access through.
 
         Region 0 has what no other region has. Two regions over one address are an error of configuration: denied.
         Bounds are those of pages, so what was found out for a page holds until a rule changes.
         """
-        secure = access.world is World.SECURE
-        key = access.address >> 12 << 6 | access.nsaid << 2 | access.write << 1 | secure
+        key = address >> 12 << 6 | nsaid << 2 | write << 1 | (world is World.SECURE)
         if key in self._allowed:
             return True
-        if self._judge(access):
+        if self._judge(address, world, nsaid, write):
             self._allowed.add(key)
             return True
         return False
 
-    def _judge(self, access: Access) -> bool:
-        hits = [region for region in self.regions[1:] if region.holds(access.address)]
+    def _judge(self, address: int, world: World, nsaid: int, write: bool) -> bool:
+        hits = [region for region in self.regions[1:] if region.holds(address)]
         if len(hits) > 1:
             self._overlap = True
             return False
-        return (hits or self.regions[:1])[0].allows(access)
+        return (hits or self.regions[:1])[0].allows(world, nsaid, write)
 
     def record(self, access: Access) -> None:
         """Note a denied access: the first is held until INT_CLEAR, later ones only set the overrun flag."""

@@ -165,11 +165,15 @@ class _DescriptorPool:
 
         ``operands`` are the ranges that its job reads and writes: address in the space, and length.
         """
-        if self._epoch < self.space.changed(self.segment.address, self.segment.length):
-            self.clear()
+        if self._epoch != self.space.epoch:
+            if self._epoch < self.space.changed(self.segment.address, self.segment.length):
+                self.clear()
+            self._epoch = self.space.epoch
         address, count, epoch = self._programs.get(key, (0, 0, -1))
-        if epoch < max(self.space.changed(at, length) for at, length in operands):
-            return None
+        if epoch != self.space.epoch:
+            if epoch < max(self.space.changed(at, length) for at, length in operands):
+                return None
+            self._programs[key] = address, count, self.space.epoch
         return address, count
 
     def keep(self, key: tuple[str, int, int], place: int, count: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flexserve_hw.params import SocParams
+from flexserve_hw.params import FlexMemParams, SocParams
 from flexserve_sw.fast import simulate as simulate_fast
 from flexserve_sw.platforms import load_platform
 
@@ -26,7 +26,13 @@ Listener = Callable[[Mapping[str, Any]], None]
 def _fast(job: BenchJob, listener: Listener) -> dict[str, Any]:
     platform = load_platform()
     return simulate_fast(
-        JOB, job.argument, on_message=listener, dram=dram_timing(platform), flash=flash_timing(platform)
+        JOB,
+        job.argument,
+        on_message=listener,
+        pages=job.pages,
+        dram_bytes=job.dram_bytes,
+        dram=dram_timing(platform),
+        flash=flash_timing(platform),
     )
 
 
@@ -55,9 +61,10 @@ def on_both(simulator: SimBuild, job: BenchJob, *, timed: bool = True) -> list[F
 
 def compare_machines(*, names: tuple[str, ...] = (), progress: Progress) -> Iterator[Figure]:
     """Figures of every job, or of those named, one job at a time."""
-    simulator = build("soc", SocParams(), progress=progress)
     with bench_jobs() as jobs:
         for job in jobs:
             if not names or job.name in names:
+                params = SocParams(flex=FlexMemParams(pages=job.pages), dram_bytes=job.dram_bytes)
+                simulator = build("soc", params, progress=progress)
                 progress(f"Running {job.name} on both machines")
                 yield from on_both(simulator, job)

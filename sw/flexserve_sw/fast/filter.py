@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -113,9 +113,9 @@ class Filter:
         self.pages.denied()
         return False
 
-    def lets(self, master: Master, world: World, page: int, *, write: bool) -> bool:
-        """Whether a burst in a page would be allowed now; nothing is recorded."""
-        return self._lets(master, world, page * PAGE_BYTES, write)
+    def lets(self, master: Master, world: World, pages: Set[int], *, write: bool) -> bool:
+        """Whether bursts in all of these pages would be allowed now; nothing is recorded."""
+        return self.regions.allows_all(pages, world, master.nsaid, write) and self.pages.allows_all(pages, world)
 
     def _lets(self, master: Master, world: World, address: int, write: bool) -> bool:
         """Whether region rules and page state both let an access through; both are asked, for both may have to tell."""

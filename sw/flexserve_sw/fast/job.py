@@ -125,10 +125,8 @@ class Port:
 
     def _reaches_all(self, program: Program) -> bool:
         return all(
-            self.dram.holds(page * PAGE_BYTES, PAGE_BYTES)
-            and self.filter.lets(Master.NPU, self.world, page, write=write)
+            self.dram.holds_pages(pages) and self.filter.lets(Master.NPU, self.world, pages, write=write)
             for pages, write in ((program.reads, False), (program.writes, True))
-            for page in pages
         )
 
 

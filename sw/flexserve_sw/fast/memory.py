@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
-import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from ..machine import BEAT_BYTES, Memory
+from ..machine import BEAT_BYTES, PAGE_BYTES, Memory
 
 __all__ = ["DRAM_BASE", "Channel", "Dram", "DramTiming", "FlashTiming"]
 
@@ -112,7 +111,8 @@ class Dram:
     """
 
     def __init__(self, *, size: int, timing: DramTiming, seed: int) -> None:
-        contents = _power_up(size, seed).copy()
+        # Copied at power-up and not when it is first written to, which would be in the middle of a job.
+        contents = np.frombuffer(_power_up(size, seed), np.uint8).copy()
         self.memory = Memory(DRAM_BASE, contents)
         self._end = DRAM_BASE + size
         self.timing = timing
@@ -125,27 +125,19 @@ class Dram:
         """Whether the bytes exist."""
         return address >= DRAM_BASE and address + length <= self._end
 
+    def holds_pages(self, pages: Collection[int]) -> bool:
+        """Whether all of these pages exist."""
+        return not pages or (
+            min(pages) * PAGE_BYTES >= DRAM_BASE and (max(pages) + 1) * PAGE_BYTES <= self._end
+        )
+
     def view(self, address: int, length: int) -> npt.NDArray[np.uint8]:
         """Writable view of ``length`` bytes that exist."""
         start = address - DRAM_BASE
         return self.memory.bytes[start : start + length]
 
 
-class _PowerUp:
-    """What memory of a size holds at power-up, in a file of its own that has no name."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self._file = os.memfd_create("flexserve-dram")
-        self._size = size
-        with os.fdopen(os.dup(self._file), "wb") as file:
-            file.write(np.random.default_rng(seed).bytes(size))
-
-    def __del__(self) -> None:
-        os.close(self._file)
-
-    def copy(self) -> npt.NDArray[np.uint8]:
-        """Contents for one machine, which shares what it does not write."""
-        return np.frombuffer(mmap.mmap(self._file, self._size, access=mmap.ACCESS_COPY), np.uint8)
-
-
-_power_up = lru_cache(maxsize=1)(_PowerUp)
+@lru_cache(maxsize=1)
+def _power_up(size: int, seed: int) -> bytes:
+    """What memory of a size holds at power-up."""
+    return np.random.default_rng(seed).bytes(size)

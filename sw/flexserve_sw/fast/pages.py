@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 
 from ..machine import PAGE_BYTES, WINDOW_GRANULE, World
@@ -118,6 +118,11 @@ class PageSide:
         if state is RecallState.CORRUPT:
             self._raise_alarm(page)
         return state is None or world in ACCESS[state]
+
+    def allows_all(self, pages: Set[int], world: World) -> bool:
+        """Whether :meth:`allows` would let ``world`` through in all of these pages; nothing is raised."""
+        allowed = {state for state, worlds in ACCESS.items() if world in worlds}
+        return {self.table.state(page) for page in pages} <= allowed | {None}
 
     def denied(self) -> None:
         """Count a violation."""

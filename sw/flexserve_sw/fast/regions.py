@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
-from ..machine import World
+from ..machine import PAGE_BYTES, World
 from ..regs import TZC, Tzc400, Tzc400Region
 from .kernel import Hardware, Line, Signal
 from .registers import FULL, Frame, Register, Trigger, Value, View
 
 __all__ = ["Access", "Regions"]
+
+_NO_PAGES: frozenset[int] = frozenset()
 
 REGIONS = 9
 
@@ -80,7 +82,7 @@ class Regions:
         self.open = False
         self.opened = Signal()
         self._changing = changing
-        self._allowed: set[int] = set()
+        self._allowed: dict[tuple[World, int, bool], set[int]] = {}
         self._gate_busy_until = 0
         self._recorded: Access | None = None
         self._held = self._overrun = self._overlap = False
@@ -149,13 +151,21 @@ class Regions:
         Region 0 has what no other region has. Two regions over one address are an error of configuration: denied.
         Bounds are those of pages, so what was found out for a page holds until a rule changes.
         """
-        key = address >> 12 << 6 | nsaid << 2 | write << 1 | (world is World.SECURE)
-        if key in self._allowed:
+        allowed = self._allowed.get((world, nsaid, write))
+        if allowed is None:
+            allowed = self._allowed[world, nsaid, write] = set()
+        page = address // PAGE_BYTES
+        if page in allowed:
             return True
         if self._judge(address, world, nsaid, write):
-            self._allowed.add(key)
+            allowed.add(page)
             return True
         return False
+
+    def allows_all(self, pages: Set[int], world: World, nsaid: int, write: bool) -> bool:
+        """Whether :meth:`allows` would let accesses in all of these pages through."""
+        allowed = self._allowed.get((world, nsaid, write), _NO_PAGES)
+        return all(self.allows(page * PAGE_BYTES, world, nsaid, write) for page in pages - allowed)
 
     def _judge(self, address: int, world: World, nsaid: int, write: bool) -> bool:
         hits = [region for region in self.regions[1:] if region.holds(address)]

@@ -19,24 +19,35 @@ _LARGE = 1 << 27
 """Multiplications from which on its threads are worth what they take: milliseconds of spinning on a busy machine."""
 
 
+def _exact(terms: int) -> type[np.float32] | type[np.float64]:
+    """The float type that holds sums of so many products of int8 exactly."""
+    return np.float32 if terms <= FLOAT32_TERMS else np.float64
+
+
 def as_exact_float(matrix: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
-    """The right side ``[K, N]`` of a product, in the float type that holds sums over K exactly."""
-    return matrix.astype(np.float32 if len(matrix) <= FLOAT32_TERMS else np.float64)
+    """The right side ``[K, N]`` of many products as :func:`exact_product` takes it at its quickest.
+
+    A large matrix stays what it is: reading it as floats from memory would take longer than converting it in the cache.
+    """
+    return matrix.astype(_exact(len(matrix))) if matrix.size <= _ALONE else matrix
 
 
 def exact_product(left: npt.NDArray[np.int8], right: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """``left[T, K]`` times what :func:`as_exact_float` made: the same whatever the order of the sums."""
-    wide = left.astype(right.dtype)
-    if not _ALONE < len(left) * right.size < _LARGE:
+    """``left[T, K]`` times int8 ``right[K, N]``, or what :func:`as_exact_float` made of it.
+
+    The result is exact, so it does not depend on the order of the sums.
+    """
+    kind = _exact(len(right))
+    wide = left.astype(kind)
+    if right.dtype == kind and not _ALONE < len(left) * right.size < _LARGE:
         sums = wide @ right
     else:
-        sums = np.empty((len(left), right.shape[1]), right.dtype)
+        sums = np.empty((len(left), right.shape[1]), kind)
         columns = max(1, min(right.shape[1], _ALONE // len(right)))
         rows = max(1, _ALONE // (len(right) * columns))
         for n in range(0, right.shape[1], columns):
+            block = right[:, n : n + columns].astype(kind, copy=False)
             for t in range(0, len(left), rows):
-                np.matmul(
-                    wide[t : t + rows], right[:, n : n + columns], out=sums[t : t + rows, n : n + columns]
-                )
+                np.matmul(wide[t : t + rows], block, out=sums[t : t + rows, n : n + columns])
     result: npt.NDArray[np.int32] = sums.astype(np.int32)
     return result

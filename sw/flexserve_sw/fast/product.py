@@ -180,6 +180,7 @@ class _Tracer:
         depths = {NpuSpace.ACTIVATIONS: caps.a_words, NpuSpace.WEIGHTS: caps.w_words}
         self._words = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
         self._lanes = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
+        self._loads: list[Load] = []  # not played yet
         self._sums: list[_Sums] = []
         self._held = np.full(caps.c_rows, -1, np.int64)
         self.stores: dict[bytes, list[tuple[int, int, int, Store]]] = {}
@@ -188,21 +189,35 @@ class _Tracer:
         """Play one descriptor."""
         match descriptor:
             case Load():
-                self._load(descriptor)
+                if descriptor.space not in self._words:
+                    raise _Untraceable
+                self._loads.append(descriptor)
             case Matmul():
+                self._load()
                 self._matmul(descriptor)
             case Store():
                 self._store(descriptor)
 
-    def _load(self, load: Load) -> None:
-        if load.space not in self._words:
-            raise _Untraceable
-        size, count = self._caps.n, self._caps.tiles(load.row_bytes)
-        places = load.base + _grid(load.rows, load.row_step, count, load.word_step)
-        self._words[load.space][places] = load.address + _grid(load.rows, load.stride, count, size)
-        self._lanes[load.space][places] = size
-        if load.row_bytes % size:
-            self._lanes[load.space][places[:, -1]] = load.row_bytes % size
+    def _load(self) -> None:
+        """Play the loads that wait, those of a space at once: word by word, in order."""
+        for space in self._words:
+            loads = [load[1:8] for load in self._loads if load.space is space]
+            if loads:
+                self._fill(space, np.array(loads, np.int64))
+        self._loads.clear()
+
+    def _fill(self, space: NpuSpace, loads: Places) -> None:
+        """Play loads given as rows of address, stride, rows, row bytes, base, row step and word step."""
+        size = self._caps.n
+        tiles = -(-loads[:, 3] // size)
+        counts = loads[:, 2] * tiles
+        which = np.repeat(np.arange(len(loads)), counts)
+        number = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+        address, stride, _, length, base, row_step, word_step = loads[which].T
+        row, tile = np.divmod(number, tiles[which])
+        places = base + row * row_step + tile * word_step
+        self._words[space][places] = address + row * stride + tile * size
+        self._lanes[space][places] = np.minimum(size, length - tile * size)
 
     def _read(self, space: NpuSpace, places: Places, last: int) -> Places:
         """Words of a scratchpad ``[rows, tiles]``, of the last tile of which ``last`` lanes are needed."""

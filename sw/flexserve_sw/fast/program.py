@@ -32,27 +32,25 @@ __all__ = ["Program", "Traffic"]
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a descriptor adds to the performance counters: beats read, beats written, rows taken by the array."""
+    """What descriptors add to the performance counters: beats read, beats written, rows taken by the array."""
 
     read: int = 0
     written: int = 0
     rows: int = 0
 
     @classmethod
-    def of(cls, descriptor: Descriptor, caps: Caps) -> Traffic:
-        """Traffic of one descriptor."""
-        match descriptor:
-            case Load():
-                return cls(read=descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES))
-            case Store():
-                return cls(written=descriptor.rows * -(-_row_bytes(descriptor) // BEAT_BYTES))
-            case Matmul():
-                return cls(rows=caps.tiles(descriptor.k) * caps.tiles(descriptor.n) * descriptor.m)
-            case _:
-                return cls()
-
-    def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(self.read + other.read, self.written + other.written, self.rows + other.rows)
+    def of(cls, descriptors: Iterable[Descriptor], caps: Caps) -> Traffic:
+        """Traffic of all of them."""
+        read = written = rows = 0
+        for descriptor in descriptors:
+            match descriptor:
+                case Load():
+                    read += descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES)
+                case Store():
+                    written += descriptor.rows * -(-_row_bytes(descriptor) // BEAT_BYTES)
+                case Matmul():
+                    rows += caps.tiles(descriptor.k) * caps.tiles(descriptor.n) * descriptor.m
+        return cls(read, written, rows)
 
 
 def _row_bytes(store: Store) -> int:
@@ -106,7 +104,7 @@ def _shape(encoded: bytes, caps: Caps, memory: DramTiming) -> _Shape:
             break
         descriptors.append(descriptor)
     times = job_times(descriptors, caps, latency=memory.latency)
-    traffic = sum((Traffic.of(d, caps) for d in descriptors), Traffic())
+    traffic = Traffic.of(descriptors, caps)
     streaming = max(traffic.read, traffic.written) * BEAT_BYTES / memory.mean_bytes_per_cycle
     stalled = None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ DESCRIPTOR_BYTES = NpuDescriptorLoad.SIZE_BYTES
 CHANNEL_BYTES = 8
 """Bytes of the requantisation parameters of one output channel."""
 
-_LAYOUT = struct.Struct("<8I")
+_LAYOUT, _HALVES = struct.Struct("<8I"), struct.Struct("<I14H")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,71 +237,52 @@ def _space(code: int) -> NpuSpace:
     return _SPACES[code]
 
 
+class _Head(NamedTuple):
+    """First word of a descriptor."""
+
+    op: int
+    space: int
+    accumulate: bool
+    quantise: bool
+    relu: bool
+    tokens: tuple[bool, bool, bool, bool]
+
+
+@lru_cache(maxsize=1024)
+def _read_head(word: int) -> _Head:
+    d = NpuDependence
+    flags = d.HEAD__WAIT_PREV, d.HEAD__WAIT_NEXT, d.HEAD__SIGNAL_PREV, d.HEAD__SIGNAL_NEXT
+    wait_prev, wait_next, signal_prev, signal_next = (bool(flag.get(word)) for flag in flags)
+    return _Head(
+        op=d.HEAD__OP.get(word),
+        space=d.HEAD__SPACE.get(word),
+        accumulate=bool(d.HEAD__ACCUMULATE.get(word)),
+        quantise=bool(d.HEAD__QUANTISE.get(word)),
+        relu=bool(d.HEAD__RELU.get(word)),
+        tokens=(wait_prev, wait_next, signal_prev, signal_next),
+    )
+
+
 def decode(encoded: bytes) -> Descriptor:
     """Descriptor in 32 bytes. ``ValueError`` if operation or space is unassigned; sizes are not checked here."""
     if len(encoded) != DESCRIPTOR_BYTES:
         raise ValueError(f"A descriptor must have {DESCRIPTOR_BYTES} bytes, not {len(encoded)!r}")
-    word = _LAYOUT.unpack(encoded)
-    head, dependence = word[0], NpuDependence
-    op = dependence.HEAD__OP.get(head)
-    wait_prev = bool(dependence.HEAD__WAIT_PREV.get(head))
-    wait_next = bool(dependence.HEAD__WAIT_NEXT.get(head))
-    signal_prev = bool(dependence.HEAD__SIGNAL_PREV.get(head))
-    signal_next = bool(dependence.HEAD__SIGNAL_NEXT.get(head))
-    if op == NpuOp.FENCE:
-        return Fence(wait_prev, wait_next, signal_prev, signal_next)
-    if op == NpuOp.LOAD:
-        load = NpuDescriptorLoad
-        return Load(
-            space=_space(dependence.HEAD__SPACE.get(head)),
-            address=word[1] | word[2] << 32,
-            stride=word[3],
-            rows=load.SIZE__ROWS.get(word[4]),
-            row_bytes=load.SIZE__ROW_BYTES.get(word[4]),
-            base=load.PLACE__BASE.get(word[5]),
-            row_step=load.PLACE__ROW_STEP.get(word[5]),
-            word_step=load.STEP__WORD_STEP.get(word[6]),
-            wait_prev=wait_prev,
-            wait_next=wait_next,
-            signal_prev=signal_prev,
-            signal_next=signal_next,
-        )
-    if op == NpuOp.MATMUL:
-        matmul = NpuDescriptorMatmul
-        return Matmul(
-            m=matmul.SIZE_MK__M.get(word[1]),
-            k=matmul.SIZE_MK__K.get(word[1]),
-            n=matmul.SIZE_N__N.get(word[2]),
-            a_base=matmul.A__BASE.get(word[3]),
-            a_step=matmul.A__STEP.get(word[3]),
-            w_base=matmul.W__BASE.get(word[4]),
-            w_step=matmul.W__STEP.get(word[4]),
-            c_base=matmul.C__BASE.get(word[5]),
-            c_step=matmul.C__STEP.get(word[5]),
-            accumulate=bool(dependence.HEAD__ACCUMULATE.get(head)),
-            wait_prev=wait_prev,
-            wait_next=wait_next,
-            signal_prev=signal_prev,
-            signal_next=signal_next,
-        )
-    if op == NpuOp.STORE:
-        store = NpuDescriptorStore
-        return Store(
-            address=word[1] | word[2] << 32,
-            stride=word[3],
-            rows=store.SIZE__ROWS.get(word[4]),
-            n=store.SIZE__N.get(word[4]),
-            c_base=store.C__BASE.get(word[5]),
-            c_step=store.C__STEP.get(word[5]),
-            quantise=bool(dependence.HEAD__QUANTISE.get(head)),
-            relu=bool(dependence.HEAD__RELU.get(head)),
-            q_base=store.Q__BASE.get(word[6]),
-            wait_prev=wait_prev,
-            wait_next=wait_next,
-            signal_prev=signal_prev,
-            signal_next=signal_next,
-        )
-    raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
+    # Sizes and places are half words, the lower first, as the fields that encode() puts them into say.
+    word, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, _, _, _ = _HALVES.unpack(encoded)
+    head = _read_head(word)
+    match head.op:
+        case NpuOp.FENCE:
+            return Fence(*head.tokens)
+        case NpuOp.LOAD:
+            address, stride = x2 | x3 << 16 | x4 << 32 | x5 << 48, x6 | x7 << 16
+            return Load(_space(head.space), address, stride, x8, x9, x10, x11, x12, *head.tokens)
+        case NpuOp.MATMUL:
+            return Matmul(x2, x3, x4, x6, x7, x8, x9, x10, x11, head.accumulate, *head.tokens)
+        case NpuOp.STORE:
+            address, stride = x2 | x3 << 16 | x4 << 32 | x5 << 48, x6 | x7 << 16
+            return Store(address, stride, x8, x9, x10, x11, head.quantise, head.relu, x12, *head.tokens)
+        case op:
+            raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
 
 
 def encode_program(descriptors: Sequence[Descriptor]) -> bytes:

@@ -171,16 +171,17 @@ class _Untraceable(Exception):
 class _Tracer:
     """Scratchpads and accumulators that hold places instead of values.
 
-    ``_words`` are the places of a scratchpad's words, and ``_lanes`` how many bytes of each are from there; ``_held``
-    tells of which of ``_sums`` an accumulator row is part, and which row and tile of it.
+    ``_words`` are the places of a scratchpad's words, negative if nothing was loaded, and ``_lanes`` how many bytes of
+    each are from there, the ``_least`` of them in any word that was loaded; ``_held`` tells
+    of which of ``_sums`` an accumulator row is part, and which row and tile of it.
     """
 
     def __init__(self, caps: Caps) -> None:
         self._caps = caps
         depths = {NpuSpace.ACTIVATIONS: caps.a_words, NpuSpace.WEIGHTS: caps.w_words}
-        self._words = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
+        self._words = {space: np.full(depth, -1, np.int64) for space, depth in depths.items()}
         self._lanes = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
-        self._loads: list[Load] = []  # not played yet
+        self._least = dict.fromkeys(depths, caps.n)
         self._sums: list[_Sums] = []
         self._held = np.full(caps.c_rows, -1, np.int64)
         self.stores: dict[bytes, list[tuple[int, int, int, Store]]] = {}
@@ -189,42 +190,46 @@ class _Tracer:
         """Play one descriptor."""
         match descriptor:
             case Load():
-                if descriptor.space not in self._words:
-                    raise _Untraceable
-                self._loads.append(descriptor)
+                self._load(descriptor)
             case Matmul():
-                self._load()
                 self._matmul(descriptor)
             case Store():
                 self._store(descriptor)
 
-    def _load(self) -> None:
-        """Play the loads that wait, those of a space at once: word by word, in order."""
-        for space in self._words:
-            loads = [load[1:8] for load in self._loads if load.space is space]
-            if loads:
-                self._fill(space, np.array(loads, np.int64))
-        self._loads.clear()
-
-    def _fill(self, space: NpuSpace, loads: Places) -> None:
-        """Play loads given as rows of address, stride, rows, row bytes, base, row step and word step."""
-        size = self._caps.n
-        tiles = -(-loads[:, 3] // size)
-        counts = loads[:, 2] * tiles
-        which = np.repeat(np.arange(len(loads)), counts)
-        number = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-        address, stride, _, length, base, row_step, word_step = loads[which].T
-        row, tile = np.divmod(number, tiles[which])
-        places = base + row * row_step + tile * word_step
-        self._words[space][places] = address + row * stride + tile * size
-        self._lanes[space][places] = np.minimum(size, length - tile * size)
+    def _load(self, load: Load) -> None:
+        if load.space not in self._words:
+            raise _Untraceable
+        size, count = self._caps.n, self._caps.tiles(load.row_bytes)
+        words, lanes = self._words[load.space], self._lanes[load.space]
+        last = load.row_bytes % size
+        if load.word_step == 1:  # weights: word after word, row by row
+            for row in range(load.rows):
+                begin = load.base + row * load.row_step
+                end = begin + count
+                np.add(_ramp(size)[:count], load.address + row * load.stride, out=words[begin:end])
+                lanes[begin:end] = size
+                if last:
+                    lanes[end - 1] = last
+        else:
+            places = load.base + _grid(load.rows, load.row_step, count, load.word_step)
+            words[places] = load.address + _grid(load.rows, load.stride, count, size)
+            lanes[places] = size
+            if last:
+                lanes[places[:, -1]] = last
+        self._least[load.space] = min(self._least[load.space], last or size)
 
     def _read(self, space: NpuSpace, places: Places, last: int) -> Places:
         """Words of a scratchpad ``[rows, tiles]``, of the last tile of which ``last`` lanes are needed."""
+        found: Places = self._words[space][places]
+        size = self._caps.n
+        if self._least[space] == size:
+            if found.min() < 0:
+                raise _Untraceable
+            return found
         lanes = self._lanes[space][places]
-        if lanes[:, -1].min() < last or lanes[:, :-1].min(initial=self._caps.n) < self._caps.n:
+        if lanes[:, -1].min() < last or lanes[:, :-1].min(initial=size) < size:
             raise _Untraceable
-        return self._words[space][places]
+        return found
 
     def _matmul(self, matmul: Matmul) -> None:
         size, m, k, n = self._caps.n, matmul.m, matmul.k, matmul.n
@@ -283,6 +288,13 @@ class _Tracer:
         picked = every[order]
         whole = np.array_equal(picked, np.arange(len(a) * width))
         return _GroupShape(a, w, None if whole else picked, np.concatenate(put)[order])
+
+
+@lru_cache(maxsize=4)
+def _ramp(step: int) -> Places:
+    """Distances of words from the first, to be read only."""
+    ramp: Places = _grid(1, 0, 1 << 16, step)[0]
+    return ramp
 
 
 @lru_cache(maxsize=256)

@@ -44,11 +44,14 @@ class Region:
     attributes: Value
     id_access: Value
 
-    def holds(self, address: int) -> bool:
-        """Whether the region is enabled and has the address."""
+    @property
+    def bounds(self) -> range:
+        """The addresses that the region has; none if it is not enabled."""
+        if not Tzc400Region.ATTRIBUTES__FILTER_EN.get(self.attributes.value):
+            return range(0)
         base = self.base_high.value << 32 | self.base.value
         top = self.top_high.value << 32 | self.top.value | 0xFFF
-        return bool(Tzc400Region.ATTRIBUTES__FILTER_EN.get(self.attributes.value)) and base <= address <= top
+        return range(base, top + 1)
 
     def allows(self, world: World, nsaid: int, write: bool) -> bool:
         """Whether the region's rules let an access through."""
@@ -82,6 +85,7 @@ class Regions:
         self.open = False
         self.opened = Signal()
         self._changing = changing
+        self._bounds: list[tuple[range, Region]] | None = None  # of the regions that are enabled, until a rule changes
         self._allowed: dict[tuple[World, int, bool], set[int]] = {}
         self._gate_busy_until = 0
         self._recorded: Access | None = None
@@ -100,6 +104,7 @@ class Regions:
     def _change(self, word: int) -> int:
         self._changing()
         self._allowed.clear()
+        self._bounds = None
         return word
 
     def _region(self) -> Region:
@@ -168,7 +173,9 @@ class Regions:
         return all(self.allows(page * PAGE_BYTES, world, nsaid, write) for page in pages - allowed)
 
     def _judge(self, address: int, world: World, nsaid: int, write: bool) -> bool:
-        hits = [region for region in self.regions[1:] if region.holds(address)]
+        if self._bounds is None:
+            self._bounds = [(region.bounds, region) for region in self.regions[1:] if region.bounds]
+        hits = [region for bounds, region in self._bounds if address in bounds]
         if len(hits) > 1:
             self._overlap = True
             return False

@@ -97,15 +97,17 @@ class Caps:
         return -(-size // self.n)
 
 
-def _head(op: NpuOp, descriptor: Descriptor) -> int:
+@lru_cache(maxsize=256)
+def _head(op: NpuOp, tokens: tuple[bool, ...]) -> int:
     """Operation and tokens, as the first word has them."""
     head = NpuDependence
+    wait_prev, wait_next, signal_prev, signal_next = tokens
     return (
         head.HEAD__OP.put(op)
-        | head.HEAD__WAIT_PREV.put(descriptor.wait_prev)
-        | head.HEAD__WAIT_NEXT.put(descriptor.wait_next)
-        | head.HEAD__SIGNAL_PREV.put(descriptor.signal_prev)
-        | head.HEAD__SIGNAL_NEXT.put(descriptor.signal_next)
+        | head.HEAD__WAIT_PREV.put(wait_prev)
+        | head.HEAD__WAIT_NEXT.put(wait_next)
+        | head.HEAD__SIGNAL_PREV.put(signal_prev)
+        | head.HEAD__SIGNAL_NEXT.put(signal_next)
     )
 
 
@@ -146,7 +148,7 @@ class Load(NamedTuple):
         """The 32 bytes in memory."""
         d = NpuDescriptorLoad
         return _LAYOUT.pack(
-            _head(NpuOp.LOAD, self) | NpuDependence.HEAD__SPACE.put(self.space),
+            _head(NpuOp.LOAD, self[-4:]) | NpuDependence.HEAD__SPACE.put(self.space),
             self.address & 0xFFFF_FFFF,
             self.address >> 32,
             d.STRIDE__VALUE.put(self.stride),
@@ -179,7 +181,7 @@ class Matmul(NamedTuple):
         """The 32 bytes in memory."""
         d = NpuDescriptorMatmul
         return _LAYOUT.pack(
-            _head(NpuOp.MATMUL, self) | NpuDependence.HEAD__ACCUMULATE.put(self.accumulate),
+            _head(NpuOp.MATMUL, self[-4:]) | NpuDependence.HEAD__ACCUMULATE.put(self.accumulate),
             d.SIZE_MK__M.put(self.m) | d.SIZE_MK__K.put(self.k),
             d.SIZE_N__N.put(self.n),
             d.A__BASE.put(self.a_base) | d.A__STEP.put(self.a_step),
@@ -214,7 +216,7 @@ class Store(NamedTuple):
         """The 32 bytes in memory."""
         d, head = NpuDescriptorStore, NpuDependence
         return _LAYOUT.pack(
-            _head(NpuOp.STORE, self) | head.HEAD__QUANTISE.put(self.quantise) | head.HEAD__RELU.put(self.relu),
+            _head(NpuOp.STORE, self[-4:]) | head.HEAD__QUANTISE.put(self.quantise) | head.HEAD__RELU.put(self.relu),
             self.address & 0xFFFF_FFFF,
             self.address >> 32,
             d.STRIDE__VALUE.put(self.stride),

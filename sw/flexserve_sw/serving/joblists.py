@@ -44,6 +44,7 @@ class JobLists:
 
     def __init__(self, space: Space, caps: Caps) -> None:
         self._space, self._caps = space, caps
+        self._programs: dict[tuple[object, ...], list[Descriptor]] = {}
         self._known: dict[tuple[object, ...], _Pattern] = {}
 
     def gemm(self, m: int, k: int, n: int, *, a: tuple[int, int], w: tuple[int, int], c: tuple[int, int]) -> bytes:
@@ -62,10 +63,12 @@ class JobLists:
         key = (m, k, n, a_stride, w_bytes, c_stride, *local, neighbours)
         pattern = self._known.get(key)
         if pattern is None:
-            program = gemm_program(
-                m=m, k=k, n=n, a_addr=local[0], a_stride=a_stride, w_addr=local[1], c_addr=local[2], c_stride=c_stride,
-                caps=self._caps,
-            )  # fmt: skip
+            program = self._programs.get(key[:-1])
+            if program is None:
+                program = self._programs[key[:-1]] = gemm_program(
+                    m=m, k=k, n=n, a_addr=local[0], a_stride=a_stride, w_addr=local[1],
+                    c_addr=local[2], c_stride=c_stride, caps=self._caps,
+                )  # fmt: skip
             pattern = self._known[key] = self._pattern(self._space.moved(frames).scatter(program, self._caps), frames)
         return pattern.at(np.array(frames))
 

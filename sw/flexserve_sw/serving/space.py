@@ -22,13 +22,14 @@ class Space:
         self._side = side
         self._frames: dict[int, int] = {}
         self._changes: dict[int, int] = {}
+        self._ends: dict[int, int] = {}  # ends of runs of pages that are neighbours on the bus, found in this epoch
         self._held: dict[tuple[int, int], int] = {}  # runs of pages that all had a frame, and in which epoch
         self.epoch = 0
 
     def map(self, page: int, frame: int) -> None:
         """Put a page into a frame."""
-        self._frames[page] = frame
         self._change(page)
+        self._frames[page] = frame
 
     def unmap(self, page: int) -> int:
         """Take a page out; return its frame."""
@@ -38,6 +39,7 @@ class Space:
     def _change(self, page: int) -> None:
         self.epoch += 1
         self._changes[page] = self.epoch
+        self._ends.clear()
 
     def changed(self, address: int, length: int) -> int:
         """Epoch in which a page of a range was last put somewhere else, or taken out; 0 if none ever was."""
@@ -77,11 +79,14 @@ class Space:
     def reach(self, address: int) -> int:
         """Bytes from ``address`` on that lie one after the other on the bus."""
         page = address // PAGE_BYTES
-        frame = self.physical(address) // PAGE_BYTES
-        pages = 1
-        while self._frames.get(page + pages) == frame + pages:
-            pages += 1
-        return (page + pages) * PAGE_BYTES - address
+        end = self._ends.get(page)
+        if end is None:
+            frame = self.physical(address) // PAGE_BYTES
+            end = page + 1
+            while self._frames.get(end) == frame + end - page:
+                end += 1
+            self._ends.update(dict.fromkeys(range(page, end), end))
+        return end * PAGE_BYTES - address
 
     def pieces(self, address: int, length: int) -> Iterator[tuple[int, int]]:
         """Cut a range into ``(physical address, length)`` pieces that are contiguous on the bus."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -54,8 +54,7 @@ class Answer:
         return self.data
 
 
-@dataclass(slots=True)
-class _Burst:
+class _Burst(NamedTuple):
     """A burst in flight on the allowed or the denied path: its data moves at cycle ``done``, if ``moves``."""
 
     done: int
@@ -182,7 +181,7 @@ class Filter:
         length = len(payload) if payload is not None else length
         if address % BEAT_BYTES or length % BEAT_BYTES or length <= 0:
             raise ValueError(f"A transfer must be whole beats of {BEAT_BYTES} bytes, not {length!r} at {address!r}")
-        hardware, dram = self._hardware, self._dram
+        hardware, kernel, dram = self._hardware, self._hardware.kernel, self._dram
         data = bytearray(0 if write else length)
         worst = Response.OKAY
         flight: deque[_Burst] = deque()
@@ -191,7 +190,7 @@ class Filter:
             if not hardware.running:
                 return Answer(address, Response.SLVERR, bytes(data))
             if at == length or len(flight) == OUTSTANDING:
-                yield max(0, flight[0].done - hardware.now)
+                yield max(0, flight[0].done - kernel.now)
                 if hardware.running:
                     self._move(address, flight.popleft(), data, payload)
                 continue
@@ -202,7 +201,7 @@ class Filter:
             allowed = self._lets(master, world, place, write)
             if flight and flight[-1].allowed is not allowed:
                 # Answers of one ID keep their order, so a burst waits for those on the other path.
-                yield max(0, flight[0].done - hardware.now)
+                yield max(0, flight[0].done - kernel.now)
                 if hardware.running:
                     self._move(address, flight.popleft(), data, payload)
                 continue
@@ -210,7 +209,7 @@ class Filter:
             moves = allowed and dram.holds(place, size)
             if moves:
                 channel = dram.writes if write else dram.reads
-                done = max(channel.take(hardware.now + FILTER_LATENCY, size), last)
+                done = max(channel.take(kernel.now + FILTER_LATENCY, size), last)
             else:
                 response = Response.DECERR if allowed else self._denial()
                 worst = max(worst, response)
@@ -218,7 +217,8 @@ class Filter:
                 if not allowed:
                     self.judge(master, world, place, write=write)
             self.occupy(done)
-            self.heard(place, world, write=write)
+            if Filter.listener is not None:
+                self.heard(place, world, write=write)
             flight.append(_Burst(done, allowed, moves, at, size))
             at += size
             if at < length:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -183,7 +184,11 @@ class Job:
 
     def _plan(self, cycle: int, action: Callable[[], None]) -> None:
         """Do something ``cycle`` cycles after the doorbell, if the job still runs then."""
-        self._port.hardware.at(self._start + cycle, lambda: action() if self._running else None)
+        self._port.hardware.at(self._start + cycle, partial(self._act, action))
+
+    def _act(self, action: Callable[[], None]) -> None:
+        if self._running:
+            action()
 
     def _share(self) -> None:
         """Tell the memory how much of each direction the job wants."""

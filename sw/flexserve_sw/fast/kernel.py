@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, TypeVar
 
 from ..tasks import Kernel as Tasks
@@ -203,11 +204,12 @@ class Hardware:
     def at(self, cycle: int, action: Callable[[], None]) -> None:
         """Do something at a later cycle, unless the hardware is stopped before."""
 
-        def act() -> None:
-            if self.running:
-                action()
+        now = self.kernel.now
+        self.kernel.at(cycle if cycle > now else now, partial(self._act, action))
 
-        self.kernel.at(max(cycle, self.kernel.now), act)
+    def _act(self, action: Callable[[], None]) -> None:
+        if self.running:
+            action()
 
     def stop(self) -> None:
         """End every process."""

@@ -125,10 +125,12 @@ def _plan(m: int, k: int, n: int, caps: Caps, int8: bool) -> tuple[Step, ...]:
     )  # fmt: skip
     candidates = [*dict.fromkeys(map(tuple, plans(m, k, n, caps, value_bytes=value_bytes)))]
 
-    def cost(plan: tuple[Step, ...]) -> int:
-        return job_cycles(program(plan, (gemm,), caps), caps)
-
-    return candidates[0] if len(candidates) == 1 else min(candidates, key=cost)
+    best, least = candidates[0], None
+    for plan in candidates if len(candidates) > 1 else ():
+        cycles = job_cycles(program(plan, (gemm,), caps), caps, most=least)
+        if least is None or cycles < least:
+            best, least = plan, cycles
+    return best
 
 
 def _parameter_words(gemms: Sequence[Gemm], caps: Caps) -> list[int]:

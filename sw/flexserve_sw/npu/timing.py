@@ -295,6 +295,14 @@ def job_times(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 6
     return JobTimes(tuple(handed), tuple(done), max(timeline.end, timeline.handout) + _END)
 
 
-def job_cycles(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60) -> int:
-    """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic."""
-    return job_times(descriptors, caps, latency=latency).cycles
+def job_cycles(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60, most: int | None = None) -> int:
+    """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic.
+
+    A job that takes more than ``most`` is not followed to its end: the result is then some number above ``most``.
+    """
+    timeline = _Timeline(caps, latency, len(descriptors))
+    for descriptor in descriptors:
+        timeline.step(descriptor)
+        if most is not None and timeline.end > most:
+            break
+    return max(timeline.end, timeline.handout) + _END

@@ -256,6 +256,8 @@ class NpuProducts:
         """Exact int32 product with the packed matrix at address ``weights`` of the space."""
         k, n = tensor.shape
         block = self.rows_at_once(len(x), k, n, self._caps)
+        if len(x) <= block:
+            return await self._block(name, tensor, weights, x)
         return np.concatenate(
             [await self._block(name, tensor, weights, x[start : start + block]) for start in range(0, len(x), block)]
         )
@@ -280,7 +282,7 @@ class NpuProducts:
         await self._run(name, *found, rows=rows)
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)
-        return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
+        return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n]
 
     async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
         """Run a job to its end, in as many parts as the OS takes the NPU away in the middle.

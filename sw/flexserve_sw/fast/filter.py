@@ -139,7 +139,7 @@ class Filter:
             self._last_answer = cycle
 
     def load_now(self, master: Master, world: World, address: int, length: int) -> bytes | None:
-        """Read at once, the clock put forward, if it is one allowed burst and nothing else happens; else None."""
+        """Read at once, the clock put forward, if all bursts are allowed and nothing else happens; else None."""
         if not self._at_once(master, world, address, length, self._dram.reads, write=False):
             return None
         return self._dram.view(address, length).tobytes()
@@ -154,21 +154,41 @@ class Filter:
     def _at_once(
         self, master: Master, world: World, address: int, length: int, channel: Channel, *, write: bool
     ) -> bool:
-        """Let the time of an allowed burst pass, if it is one and nothing else happens meanwhile."""
-        offset, kernel = address % PAGE_BYTES, self._hardware.kernel
-        if offset + length > PAGE_BYTES or (offset | length) % BEAT_BYTES or not self.regions.open:
+        """Let the time of allowed bursts pass, if nothing else happens meanwhile."""
+        if (address | length) % BEAT_BYTES or not self.regions.open or not self._dram.holds(address, length):
             return False
-        if not self._dram.holds(address, length) or not self._lets(master, world, address, write):
-            return False
-        now = kernel.now
-        clear = channel.clear(now + FILTER_LATENCY, length)
-        if not kernel.skip(clear + channel.latency - now):
+        pages = range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1)
+        for page in pages:
+            if not self._lets(master, world, page * PAGE_BYTES, write):
+                return False
+        now = self._hardware.kernel.now
+        if len(pages) == 1:
+            clear = channel.clear(now + FILTER_LATENCY, length)
+        else:
+            clear = self._last_clear(address, length, channel)
+        if not self._hardware.kernel.skip(clear + channel.latency - now):
             return False
         self.occupy(channel.take_until(clear, length))
-        if Filter.listener is not None:
-            self.heard(address, world, write=write)
-        self.touching(address // PAGE_BYTES)
+        for page in pages:
+            if Filter.listener is not None:
+                self.heard(page * PAGE_BYTES, world, write=write)
+            self.touching(page)
         return True
+
+    def _last_clear(self, address: int, length: int, channel: Channel) -> int:
+        """When the last byte of several bursts moves, as :meth:`transfer` asks for them."""
+        clear, now = channel.free, self._hardware.kernel.now
+        flight: deque[int] = deque()
+        at = 0
+        while at < length:
+            if len(flight) == OUTSTANDING:
+                now = max(now, flight.popleft())
+            size = min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
+            clear = channel.clear(now + FILTER_LATENCY, size, after=clear)
+            flight.append(clear + channel.latency)
+            at += size
+            now += 1
+        return clear
 
     def transfer(
         self, master: Master, world: World, address: int, *, length: int = 0, payload: bytes | None = None

@@ -87,12 +87,13 @@ class Channel:
         self.moved += length
         return clear + self.latency
 
-    def clear(self, now: int, length: int) -> int:
-        """When the last of ``length`` bytes would move."""
+    def clear(self, now: int, length: int, *, after: int | None = None) -> int:
+        """When the last of ``length`` bytes would move, behind what is taken or what moves until ``after``."""
         cycles = length * self._cycles_per_byte
         if self.wanted:
             cycles /= 1 - min(self.wanted, 0.5)
-        start = self.free if self.free > now else now
+        free = self.free if after is None else after
+        start = free if free > now else now
         return start + (round(cycles) or 1)
 
     def holds_up(self, length: int) -> float:

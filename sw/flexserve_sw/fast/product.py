@@ -95,11 +95,11 @@ class ProductShape:
         try:
             for descriptor in descriptors:
                 tracer.step(descriptor)
+            groups = tuple(tracer.group(key) for key in tracer.stores)
         except _Untraceable:
             return None
-        if not tracer.stores:
+        if not groups:
             return None
-        groups = tuple(tracer.group(key) for key in tracer.stores)
         loads = [d for d in descriptors if isinstance(d, Load)]
         return cls(groups, _rows(loads, NpuSpace.ACTIVATIONS), _rows(loads, NpuSpace.WEIGHTS), caps.n)
 
@@ -223,9 +223,7 @@ class _Tracer:
         found: Places = self._words[space][places]
         size = self._caps.n
         if self._least[space] == size:
-            if found.min() < 0:
-                raise _Untraceable
-            return found
+            return found  # whole words, or places that are none, which group() sees
         lanes = self._lanes[space][places]
         if lanes[:, -1].min() < last or lanes[:, :-1].min(initial=size) < size:
             raise _Untraceable
@@ -285,6 +283,8 @@ class _Tracer:
         every = np.concatenate(taken)
         order = np.argsort(every, kind="stable")
         a, w = parts[0].a, np.hstack([part.w for part in parts])
+        if a.min() < 0 or w.min() < 0:
+            raise _Untraceable
         picked = every[order]
         whole = np.array_equal(picked, np.arange(len(a) * width))
         return _GroupShape(a, w, None if whole else picked, np.concatenate(put)[order])

@@ -42,8 +42,9 @@ def exp(x: Float) -> Float:
     wide = np.minimum(np.maximum(x.astype(np.float64), -EXP_RANGE), EXP_RANGE)
     power = np.rint(wide * LOG2_E)
     rest = (wide - power * LN2_HIGH) - power * LN2_LOW
-    value = np.full_like(rest, EXP_COEFFICIENTS[-1])
-    for coefficient in EXP_COEFFICIENTS[-2::-1]:
+    value = rest * EXP_COEFFICIENTS[-1]
+    value += EXP_COEFFICIENTS[-2]
+    for coefficient in EXP_COEFFICIENTS[-3::-1]:
         value *= rest
         value += coefficient
     with np.errstate(over="ignore", under="ignore"):

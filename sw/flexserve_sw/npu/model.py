@@ -123,6 +123,12 @@ _LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
 """Token counters that wait_prev, wait_next, signal_prev and signal_next mean to each kind of descriptor."""
 
 
+_MEANINGLESS = {
+    kind: tuple(flag - 4 for flag, link in enumerate(links) if link is None) for kind, links in _LINKS.items()
+}
+"""Flags that no kind of token goes with, by where they are at the end of a descriptor."""
+
+
 def _flags(descriptor: Descriptor) -> tuple[bool, bool, bool, bool]:
     return descriptor.wait_prev, descriptor.wait_next, descriptor.signal_prev, descriptor.signal_next
 
@@ -135,9 +141,8 @@ def tokens_of(descriptor: Descriptor) -> tuple[str | None, ...]:
 
 def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
     """Fault that the hardware finds in a descriptor before it does anything for it, or NONE."""
-    for flag, link in zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True):
-        if flag and link is None:
-            return NpuFault.BAD_DESCRIPTOR
+    if any([descriptor[flag] for flag in _MEANINGLESS[type(descriptor)]]):
+        return NpuFault.BAD_DESCRIPTOR
     last, depth = 0, 1
     match descriptor:
         case Load(rows=rows, row_bytes=row_bytes):

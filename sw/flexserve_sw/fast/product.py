@@ -35,10 +35,14 @@ Operands = dict[int, bytes]
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[k, n tiles]``."""
+    """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[k, n tiles]``, of each one.
 
-    a: Places
-    w: Places
+    Left sides of the same words are the same object.
+    """
+
+    a: tuple[Places, ...]
+    w: tuple[Places, ...]
+    m: int
     n: int
 
 
@@ -172,8 +176,9 @@ class _Tracer:
     """Scratchpads and accumulators that hold places instead of values.
 
     ``_words`` are the places of a scratchpad's words, negative if nothing was loaded, and ``_lanes`` how many bytes of
-    each are from there, the ``_least`` of them in any word that was loaded; ``_held`` tells
-    of which of ``_sums`` an accumulator row is part, and which row and tile of it.
+    each are from there, the ``_least`` of them in any word that was loaded; ``_held`` tells of which of ``_sums`` an
+    accumulator row is part, and which row and tile of it. ``_lefts`` are the left sides read since the last LOAD of
+    activations, ``_known`` all of them by content.
     """
 
     def __init__(self, caps: Caps) -> None:
@@ -184,7 +189,9 @@ class _Tracer:
         self._least = dict.fromkeys(depths, caps.n)
         self._sums: list[_Sums] = []
         self._held = np.full(caps.c_rows, -1, np.int64)
-        self.stores: dict[bytes, list[tuple[int, int, int, Store]]] = {}
+        self._lefts: dict[tuple[int, int, int, int], Places] = {}
+        self._known: dict[bytes, Places] = {}
+        self.stores: dict[tuple[int, ...], list[tuple[int, int, int, Store]]] = {}
 
     def step(self, descriptor: Descriptor) -> None:
         """Play one descriptor."""
@@ -217,6 +224,8 @@ class _Tracer:
             if last:
                 lanes[places[:, -1]] = last
         self._least[load.space] = min(self._least[load.space], last or size)
+        if load.space is NpuSpace.ACTIVATIONS:
+            self._lefts.clear()
 
     def _read(self, space: NpuSpace, places: Places, last: int) -> Places:
         """Words of a scratchpad ``[rows, tiles]``, of the last tile of which ``last`` lanes are needed."""
@@ -230,22 +239,37 @@ class _Tracer:
         return found
 
     def _matmul(self, matmul: Matmul) -> None:
-        size, m, k, n = self._caps.n, matmul.m, matmul.k, matmul.n
-        k_tiles, n_tiles = self._caps.tiles(k), self._caps.tiles(n)
-        from_a = matmul.a_base + _grid(m, 1, k_tiles, matmul.a_step)
-        from_w = matmul.w_base + _grid(k, 1, n_tiles, matmul.w_step)
-        # Weights of columns that nobody asks for are multiplied, too, so they are to be there.
-        a = self._read(NpuSpace.ACTIVATIONS, from_a, (k - 1) % size + 1)
-        w = self._read(NpuSpace.WEIGHTS, from_w, size)
+        m, n, n_tiles = matmul.m, matmul.n, self._caps.tiles(matmul.n)
+        a: tuple[Places, ...] = (self._left(matmul),)
+        w: tuple[Places, ...] = (self._right(matmul, n_tiles),)
         into = matmul.c_base + _grid(m, 1, n_tiles, matmul.c_step)
         if matmul.accumulate:
             number, row, tile = self._find(into)
             before = self._sums[number]
-            if (row, tile, len(before.a), before.n) != (0, 0, m, n) or len(before.w) % size:
+            if (row, tile, before.m, before.n) != (0, 0, m, n) or len(before.w[-1]) % self._caps.n:
                 raise _Untraceable
-            a, w = np.hstack((before.a, a)), np.vstack((before.w, w))
+            a, w = before.a + a, before.w + w
         self._held[into] = len(self._sums) * _SUMS + _grid(m, _ROW, n_tiles, 1)
-        self._sums.append(_Sums(a, w, n))
+        self._sums.append(_Sums(a, w, m, n))
+
+    def _left(self, matmul: Matmul) -> Places:
+        """Activations of a MATMUL."""
+        place = matmul.a_base, matmul.a_step, matmul.m, matmul.k
+        left = self._lefts.get(place)
+        if left is None:
+            words = matmul.a_base + _grid(matmul.m, 1, self._caps.tiles(matmul.k), matmul.a_step)
+            left = self._read(NpuSpace.ACTIVATIONS, words, (matmul.k - 1) % self._caps.n + 1)
+            left = self._lefts[place] = self._known.setdefault(len(left).to_bytes(4, "little") + left.tobytes(), left)
+        return left
+
+    def _right(self, matmul: Matmul, n_tiles: int) -> Places:
+        """Weights of a MATMUL. Those of columns that nobody asks for are multiplied, too, so they are to be there."""
+        space, base, step, k = NpuSpace.WEIGHTS, matmul.w_base, matmul.w_step, matmul.k
+        end = base + n_tiles * step
+        if self._least[space] == self._caps.n and k <= step and end <= len(self._words[space]):
+            right: Places = self._words[space][base:end].reshape(n_tiles, step)[:, :k].T.copy()
+            return right
+        return self._read(space, base + _grid(k, 1, n_tiles, step), self._caps.n)
 
     def _find(self, spots: Places) -> tuple[int, int, int]:
         """The sums that the accumulators ``spots`` hold, all of one MATMUL in order; and the first row and tile."""
@@ -264,15 +288,15 @@ class _Tracer:
         sums = self._sums[number]
         if tile * self._caps.n + store.n > sums.n:
             raise _Untraceable
-        key = len(sums.w).to_bytes(4, "little") + sums.a.tobytes()
+        key = sum(map(len, sums.w)), *map(id, sums.a)
         self.stores.setdefault(key, []).append((number, row, tile, store))
 
-    def group(self, key: bytes) -> _GroupShape:
+    def group(self, key: tuple[int, ...]) -> _GroupShape:
         """The product behind all stores of one left side."""
         size = self._caps.n
         numbers = list(dict.fromkeys(number for number, _, _, _ in self.stores[key]))
         parts = [self._sums[number] for number in numbers]
-        starts = np.cumsum([0, *(part.w.shape[1] for part in parts)])
+        starts = np.cumsum([0, *(self._caps.tiles(part.n) for part in parts)])
         first = dict(zip(numbers, starts.tolist(), strict=False))
         width, taken, put = int(starts[-1]) * size, [], []
         for number, row, tile, store in self.stores[key]:
@@ -282,7 +306,12 @@ class _Tracer:
         # In the order of the sums, so that all of them in order need not be picked.
         every = np.concatenate(taken)
         order = np.argsort(every, kind="stable")
-        a, w = parts[0].a, np.hstack([part.w for part in parts])
+        a, w = np.hstack(parts[0].a), np.empty((key[0], starts[-1]), np.int64)
+        for part, start in zip(parts, starts.tolist(), strict=False):
+            k = 0
+            for piece in part.w:
+                w[k : k + len(piece), start : start + piece.shape[1]] = piece
+                k += len(piece)
         if a.min() < 0 or w.min() < 0:
             raise _Untraceable
         picked = every[order]

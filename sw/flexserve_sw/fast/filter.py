@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -190,6 +191,42 @@ class Filter:
             now += 1
         return clear
 
+    def post(
+        self, master: Master, world: World, address: int, payload: bytes, answered: Callable[[Response], None]
+    ) -> None:
+        """Write one burst, which lies in one page, for a master that goes on meanwhile and is told of the answer."""
+        if not self.regions.open:
+            self.regions.opened.add(partial(self.post, master, world, address, payload, answered))
+            return
+        allowed = self._lets(master, world, address, write=True)
+        burst, response = self._enter(master, world, address, 0, len(payload), allowed=allowed, after=0, write=True)
+        self._hardware.at(burst.done, partial(self._answer, burst, address, payload, response, answered))
+
+    def _enter(
+        self, master: Master, world: World, address: int, at: int, size: int, *, allowed: bool, after: int, write: bool
+    ) -> tuple[_Burst, Response]:
+        """A burst of a transfer at ``address`` enters now, to be done ``after`` those before it; and its answer."""
+        place, now = address + at, self._hardware.kernel.now
+        moves = allowed and self._dram.holds(place, size)
+        if moves:
+            channel = self._dram.writes if write else self._dram.reads
+            done, response = max(channel.take(now + FILTER_LATENCY, size), after), Response.OKAY
+        else:
+            response = Response.DECERR if allowed else self._denial()
+            done = max(now + DENIAL_LATENCY, after) + size // BEAT_BYTES
+            if not allowed:
+                self.judge(master, world, place, write=write)
+        self.occupy(done)
+        if Filter.listener is not None:
+            self.heard(place, world, write=write)
+        return _Burst(done, allowed, moves, at, size), response
+
+    def _answer(
+        self, burst: _Burst, address: int, payload: bytes, response: Response, answered: Callable[[Response], None]
+    ) -> None:
+        self._move(address, burst, bytearray(), payload)
+        answered(response)
+
     def transfer(
         self, master: Master, world: World, address: int, *, length: int = 0, payload: bytes | None = None
     ) -> Steps[Answer]:
@@ -201,7 +238,7 @@ class Filter:
         length = len(payload) if payload is not None else length
         if address % BEAT_BYTES or length % BEAT_BYTES or length <= 0:
             raise ValueError(f"A transfer must be whole beats of {BEAT_BYTES} bytes, not {length!r} at {address!r}")
-        hardware, kernel, dram = self._hardware, self._hardware.kernel, self._dram
+        hardware, kernel = self._hardware, self._hardware.kernel
         data = bytearray(0 if write else length)
         worst = Response.OKAY
         flight: deque[_Burst] = deque()
@@ -226,20 +263,9 @@ class Filter:
                     self._move(address, flight.popleft(), data, payload)
                 continue
             last = flight[-1].done if flight else 0
-            moves = allowed and dram.holds(place, size)
-            if moves:
-                channel = dram.writes if write else dram.reads
-                done = max(channel.take(kernel.now + FILTER_LATENCY, size), last)
-            else:
-                response = Response.DECERR if allowed else self._denial()
-                worst = max(worst, response)
-                done = max(hardware.now + DENIAL_LATENCY, last) + size // BEAT_BYTES
-                if not allowed:
-                    self.judge(master, world, place, write=write)
-            self.occupy(done)
-            if Filter.listener is not None:
-                self.heard(place, world, write=write)
-            flight.append(_Burst(done, allowed, moves, at, size))
+            burst, response = self._enter(master, world, address, at, size, allowed=allowed, after=last, write=write)
+            worst = max(worst, response)
+            flight.append(burst)
             at += size
             if at < length:
                 yield 1

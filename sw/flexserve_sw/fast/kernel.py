@@ -108,7 +108,8 @@ class Kernel(Tasks):
         agenda = self._agenda
         try:
             while True:
-                self.run()
+                if self._ready or self._paused:
+                    self.run()
                 if task.done():
                     break
                 if not agenda:

@@ -62,22 +62,26 @@ class _GroupShape:
 class _Group:
     """A :class:`_GroupShape` in memory; ``put`` are int32 words of it."""
 
-    def __init__(self, shape: _GroupShape, place: Callable[[Places], Places]) -> None:
+    def __init__(self, shape: _GroupShape, place: Callable[[Places], Places], size: int) -> None:
         self._a, self._w, self._taken = place(shape.a), place(shape.w), shape.taken
         self.put = place(shape.put) // 4
+        self._from, self._to = _run(self._a.reshape(-1), size), _run(self.put, 1)
         self._weights: npt.NDArray[Any] | None = None
 
     def forget(self) -> None:
         """The bytes of the right side have changed."""
         self._weights = None
 
-    def run(self, every: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> None:
+    def run(
+        self, memory: npt.NDArray[np.int8], every: npt.NDArray[np.int8], words: npt.NDArray[np.int32]
+    ) -> None:
         """Multiply, and store. ``every`` are the words of memory that begin at each of its bytes."""
         if self._weights is None:
             self._weights = as_exact_float(every[self._w].reshape(len(self._w), -1))
-        left = every[self._a].reshape(len(self._a), -1)[:, : len(self._w)]
+        read = every[self._a] if self._from is None else memory[self._from]
+        left = read.reshape(len(self._a), -1)[:, : len(self._w)]
         sums = exact_product(left, self._weights).reshape(-1)
-        words[self.put] = sums if self._taken is None else sums[self._taken]
+        words[self.put if self._to is None else self._to] = sums if self._taken is None else sums[self._taken]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +135,7 @@ class Product:
             self._memory = memory
             self._every = as_strided(memory, (len(memory) - self._size + 1, self._size), (1, 1), writeable=False)
         for group in self._groups:
-            group.run(self._every, words)
+            group.run(memory, self._every, words)
         return left
 
     def leave(self, descriptors: Sequence[Descriptor], state: NpuState, left: Operands) -> None:
@@ -156,7 +160,7 @@ class Product:
             found: Places = begins[places >> PAGE_SHIFT] + (places & (1 << PAGE_SHIFT) - 1)
             return found
 
-        groups = [_Group(group, place) for group in shape.groups]
+        groups = [_Group(group, place, shape.size) for group in shape.groups]
         put = np.sort(np.concatenate([group.put for group in groups]))
         if not (put[1:] > put[:-1]).all():
             return None
@@ -341,6 +345,14 @@ def _rows(loads: Sequence[Load], space: NpuSpace) -> tuple[Places, Places]:
         -(-load.row_bytes // BEAT_BYTES) * BEAT_BYTES for load in loads if load.space is space for _ in range(load.rows)
     ]
     return np.array(starts, np.int64), np.array(lengths, np.int64)
+
+
+def _run(places: Places, size: int) -> slice | None:
+    """Places of things of ``size`` as a slice, if they lie one behind the other."""
+    first, count = int(places[0]), len(places)
+    if not np.array_equal(places, np.arange(first, first + count * size, size)):
+        return None
+    return slice(first, first + count * size)
 
 
 def _spans(starts: Places, lengths: Places) -> list[tuple[int, int]]:

@@ -87,7 +87,7 @@ class _Shape:
         return self._product
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _shape(encoded: bytes, caps: Caps, memory: DramTiming) -> _Shape:
     """Work out a list whose addresses are those of :func:`_abstract`."""
     descriptors: list[Descriptor] = []

@@ -81,8 +81,10 @@ class _Paged:
             async with self._pager.lock:
                 # Scratch first: what it takes must not come from what is ensured after it.
                 for other in scratch:
-                    await self._pager.ensure(other)
-                await self._pager.ensure(segment, pages)
+                    if not self._pager.whole(other):
+                        await self._pager.ensure(other)
+                if not self._pager.whole(segment, pages):
+                    await self._pager.ensure(segment, pages)
                 if waits:
                     self._track.start(self._track.name, self._pager.side.machine.now)
                 try:
@@ -100,7 +102,7 @@ class _Paged:
         await self._clock.settle()
         pager = self._pager
         waits = self._track.running and (
-            pager.lock.held or not segment.loaded.is_set() or bool(pager.missing(segment, pages))
+            pager.lock.held or not segment.loaded.is_set() or not pager.whole(segment, pages)
         )
         if waits:
             self._track.stop(pager.side.machine.now)

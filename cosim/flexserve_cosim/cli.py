@@ -126,7 +126,7 @@ def attack_command(
 def soak_command(
     transactions: Annotated[int, typer.Option(help="Transactions to check in all.")] = 10_000_000,
     variant: Annotated[
-        list[str] | None, typer.Option(help="Build of the filter: default, small. Repeatable; default all, in turn.")
+        list[str] | None, typer.Option(help="default, small or cached. Repeatable; default all, in turn.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first segment; the others count on from it.")] = 1,
     segment: Annotated[int | None, typer.Option(help="Run the one segment with this seed.")] = None,

@@ -70,13 +70,14 @@ def with_mutants(
     mutants: Sequence[Mutant],
     watched: str,
     prepare: str = PREPARE,
+    top: str = "top",
 ) -> MutantModel | None:
     """Put ``mutants`` into a netlist whose ``places`` (path, part of the design that stands there) are under mutation.
 
-    ``watched`` is a pattern of the outputs to look at, ``prepare`` how Yosys makes registers of memories. None if no
-    mutant has a place in the netlist.
+    ``watched`` is a pattern of the outputs to look at, ``prepare`` how Yosys makes registers of memories, ``top`` the
+    module of ``source`` that is the netlist. None if no mutant has a place in the netlist.
     """
-    netlist = Netlist(folder, source, top="top")
+    netlist = Netlist(folder, source, top=top)
     commands, found = [], set()
     for mutant in mutants:
         # Where several copies are compared, a mutation of one alone would be seen by any comparison.
@@ -177,9 +178,17 @@ def equivalent(model: MutantModel, mutant: int, *, seconds: int) -> bool:
     names = (f"original{mutant}.aig", f"mutant{mutant}.aig")
     for name, number in zip(names, (0, mutant), strict=True):
         model.write(model.folder / name, number)
-    reduce = "scleanup; scorr; dc2; scorr -F 2"
-    text = abc(f"miter {' '.join(names)}; {reduce}; print_stats; pdr", model.folder, limit=seconds)
-    for name in names:
+    # As functions of inputs and registers they may already be the same, which is found at any size.
+    functions = [f"comb_{name}" for name in names]
+    made = [f"read_aiger {name}; comb; write_aiger {one}" for name, one in zip(names, functions, strict=True)]
+    text = abc("; ".join([*made, f"cec -n {' '.join(functions)}"]), model.folder, limit=seconds)
+    miter = f"miter {' '.join(names)}; scleanup"
+    if "Networks are equivalent" not in text:
+        # Most that differ do so soon; to fail to prove that they don't takes all the time there is.
+        text = abc(f"{miter}; scorr; dc2; bmc3 -F 20 -C 2000", model.folder, limit=seconds)
+        if not re.search(r"(?m)asserted in frame|^SATISFIABLE", text):
+            text = abc(f"{miter}; scorr; dc2; scorr -F 2; print_stats; pdr", model.folder, limit=seconds)
+    for name in (*names, *functions):
         (model.folder / name).unlink()
     return "Property proved" in text or "Networks are equivalent" in text
 

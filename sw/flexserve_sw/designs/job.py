@@ -165,7 +165,9 @@ def _result(
     tensors, first = phone.serving.tensors, answer.token_cycles[0] if answer.token_cycles else phone.machine.now
     if tensors is None:
         raise RuntimeError("Nothing was computed")
-    reference = complete(plan.checkpoint, tokenizer.decode(plan.prompt), plan.tokens, model=plan.model)
+    reference = complete(
+        plan.checkpoint, tokenizer.decode(plan.prompt), plan.tokens, model=plan.model, kv=plan.kv.arithmetic
+    )
     steps = [b - a for a, b in zip(answer.token_cycles, answer.token_cycles[1:], strict=False)]
     recalls = phone.pressure.as_json()
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,19 +15,19 @@ from ..llm.image import Tensor
 from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
 from ..monitor.monitor import Monitor
 from ..monitor.smc import Request
-from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, gemm_program, remainder
+from ..npu import DESCRIPTOR_BYTES, Caps, Descriptor, decode, encode_program, gemm_program, remainder
 from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
 from .segments import PagedSegment
 from .space import Space
 
-__all__ = ["BorrowedNpu", "NpuLease", "NpuProducts", "OwnNpu", "ROW_BLOCK"]
+__all__ = ["BorrowedNpu", "NpuLease", "NpuProducts", "OwnNpu", "RESULT_BYTES", "ROW_BLOCK"]
 
 ROW_BLOCK = 128
 """Rows of activations that one job takes at most: bounds the working memory."""
 
-_RESULT_BYTES = 256 * 1024
+RESULT_BYTES = 256 * 1024
 """Results of one job at most, for the same reason."""
 
 
@@ -234,7 +234,7 @@ class NpuProducts:
     @classmethod
     def rows_at_once(cls, rows: int, k: int, n: int, caps: Caps) -> int:
         """Rows per job."""
-        return max(1, min(rows, ROW_BLOCK, _RESULT_BYTES // cls.strides(k, n, caps)[1]))
+        return max(1, min(rows, ROW_BLOCK, RESULT_BYTES // cls.strides(k, n, caps)[1]))
 
     @classmethod
     def work_bytes(cls, shapes: list[tuple[int, int]], rows: int, caps: Caps) -> int:
@@ -262,12 +262,10 @@ class NpuProducts:
         padded = np.zeros((rows, a_stride), np.int8)
         padded[:, :k] = x
         await self._space.store(a, padded.tobytes())
-        key = (name, rows, weights)
-        found = self._pool.find(
-            key, ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
-        )
-        if found is None:
-            program = gemm_program(
+        touched = ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
+
+        def program() -> list[Descriptor]:
+            return gemm_program(
                 m=rows,
                 k=k,
                 n=n,
@@ -278,14 +276,32 @@ class NpuProducts:
                 c_stride=c_stride,
                 caps=self._caps,
             )
-            encoded = encode_program(self._space.scatter(program, self._caps))
-            place = self._pool.place(len(encoded))
-            await self._space.store(place, encoded)
-            found = self._pool.keep(key, place, len(encoded) // DESCRIPTOR_BYTES)
-        await self._run(name, *found, rows=rows)
+
+        await self.job((name, rows, weights), touched, program, rows=rows)
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)
         return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
+
+    async def job(
+        self,
+        key: tuple[str, int, int],
+        operands: Sequence[tuple[int, int]],
+        program: Callable[[], list[Descriptor]],
+        *,
+        rows: int,
+    ) -> None:
+        """Run a job over addresses of the space, named by the first part of its key, to its end.
+
+        Its list is made by ``program`` unless that of this key is still valid; ``operands`` are the ranges that it
+        reads and writes.
+        """
+        found = self._pool.find(key, operands)
+        if found is None:
+            encoded = encode_program(self._space.scatter(program(), self._caps))
+            place = self._pool.place(len(encoded))
+            await self._space.store(place, encoded)
+            found = self._pool.keep(key, place, len(encoded) // DESCRIPTOR_BYTES)
+        await self._run(key[0], *found, rows=rows)
 
     async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
         """Run a job to its end, in as many parts as the OS takes the NPU away in the middle.

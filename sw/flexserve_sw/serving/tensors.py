@@ -10,15 +10,17 @@ import numpy as np
 
 from ..drivers.npu import NpuJobFailed
 from ..llm.arithmetic import Float, Int8, Int32
+from ..llm.attention import attend_float
 from ..llm.config import ModelConfig
 from ..llm.image import ImageTensors, Tensor
+from ..llm.model import Cpu
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault
 from ..timeline import Span, Timeline
 from .pager import Pager
 from .segments import Kind, PagedSegment
 from .side import CpuClock
 
-__all__ = ["ComputeTrack", "PagedCache", "PagedTensors", "Products"]
+__all__ = ["ComputeTrack", "Paged", "PagedCache", "PagedTensors", "Products"]
 
 T = TypeVar("T")
 
@@ -61,7 +63,7 @@ class ComputeTrack:
         return self._begin is not None
 
 
-class _Paged:
+class Paged:
     """Use of segments under the pager's lock, once they are loaded and in memory."""
 
     def __init__(self, pager: Pager, clock: CpuClock, track: ComputeTrack) -> None:
@@ -108,7 +110,7 @@ class _Paged:
         raise AssertionError("The second attempt returns or raises")
 
 
-class PagedTensors(_Paged):
+class PagedTensors(Paged):
     """Quantised tensors by name. Every product is compared with the reference.
 
     ``scratch`` are the segments that products work in; ``compared`` and ``wrong`` count int32 values.
@@ -160,12 +162,16 @@ class PagedTensors(_Paged):
         segment, tensor = self._where[name]
         at = segment.address + tensor.offset
         sums = await self._attempt(segment, lambda: self._products.product(name, tensor, at, x), scratch=self._scratch)
-        self.compared += sums.size
-        self.wrong += int((sums != self._reference.multiply(name, x)).sum())
+        self.check(sums, self._reference.multiply(name, x))
         return sums
 
+    def check(self, sums: Int32, right: Int32) -> None:
+        """Compare sums with those of the reference."""
+        self.compared += sums.size
+        self.wrong += int((sums != right).sum())
 
-class PagedCache(_Paged):
+
+class PagedCache(Paged):
     """Keys and values: one segment per layer, a row of keys and a row of values per position."""
 
     def __init__(
@@ -174,8 +180,13 @@ class PagedCache(_Paged):
         super().__init__(pager, clock, track)
         self._config = config
         self._used = [0] * config.layers
-        pages = -(-positions * self.row_bytes(config) // PAGE_BYTES)
+        (pages,) = self.layer_pages(config, positions)
         self.segments = [pager.add(f"kv.{layer}", Kind.KV, pages) for layer in range(config.layers)]
+
+    @classmethod
+    def layer_pages(cls, config: ModelConfig, positions: int) -> tuple[int]:
+        """Pages of each segment of a layer."""
+        return (-(-positions * cls.row_bytes(config) // PAGE_BYTES),)
 
     @staticmethod
     def row_bytes(config: ModelConfig) -> int:
@@ -185,6 +196,10 @@ class PagedCache(_Paged):
     def _pages(self, first: int, last: int) -> range:
         size = self.row_bytes(self._config)
         return range(first * size // PAGE_BYTES, (last * size - 1) // PAGE_BYTES + 1)
+
+    async def attend(self, layer: int, q: Float, k: Float, v: Float, position: int, *, cpu: Cpu) -> Float:
+        """Attention in float32."""
+        return await attend_float(self, layer, q, k, v, position, cpu=cpu)
 
     async def append(self, layer: int, keys: Float, values: Float) -> None:
         """Add rows; pages are got as they are needed."""

@@ -1,0 +1,245 @@
+"""Score and value products of attention as NPU jobs over keys and values where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..llm.arithmetic import Int8, Int32
+from ..llm.attention import causal_pairs
+from ..machine import BEAT_BYTES, PAGE_BYTES
+from ..npu import Caps, Descriptor, Gemm, gemm_program, pack_weights, packed_program
+from .kv import KvLayout
+from .npu import RESULT_BYTES, ROW_BLOCK, NpuProducts
+from .segments import PagedSegment
+from .space import Space
+
+__all__ = ["NpuAttention"]
+
+
+class NpuAttention:
+    """All score products of a layer in one job, all value products in a second; blocks of a long prompt each their own.
+
+    Scores are computed as keys times queries, ``[positions, queries]``: keys stream through the array from where they
+    lie, and queries are its weights. Values are its weights, row by row where they lie, and stream nothing but the
+    weights of attention. So neither is ever moved or packed.
+
+    Heads of keys that are multiplied together share a GEMM: queries are zero beside the rows of their own head, and of
+    the value products only those with the own head are looked at. As long as their queries fit the array's width this
+    costs no cycle of it, and saves GEMMs.
+    """
+
+    def __init__(
+        self, *, products: NpuProducts, space: Space, caps: Caps, layout: KvLayout, work: PagedSegment
+    ) -> None:
+        self._products, self._space, self._caps, self._layout, self._work = products, space, caps, layout, work
+
+    @staticmethod
+    def most_positions(caps: Caps) -> int:
+        """Positions over which a packed GEMM of values fits the scratchpads."""
+        return caps.a_words // 4 * caps.n
+
+    @staticmethod
+    def heads_at_once(layout: KvLayout, rows: int) -> int:
+        """Heads of keys that share a GEMM, for ``rows`` queries per head: rows of theirs begin at whole words."""
+        count = layout.kv_heads
+        choices = [
+            n for n in range(1, count + 1) if count % n == 0 and (n * layout.head_dim % layout.word == 0 or n == count)
+        ]
+        lanes = layout.heads // count * rows
+        return max((n for n in choices if n * lanes <= layout.array), default=choices[0])
+
+    @classmethod
+    def rows_at_once(cls, layout: KvLayout, rows: int, count: int) -> int:
+        """Queries per head that one job takes, over ``count`` positions."""
+        per_row = layout.whole(count) * layout.heads * 4
+        return max(1, min(rows, ROW_BLOCK, RESULT_BYTES // per_row))
+
+    @classmethod
+    def work_bytes(cls, layout: KvLayout, rows: int, positions: int, caps: Caps) -> int:
+        """Working memory for up to ``rows`` new positions of up to ``positions``."""
+        most = 0
+        for new in {1, rows, cls.rows_at_once(layout, rows, positions)}:
+            block = cls.rows_at_once(layout, new, positions)
+            sizes = _Sizes(layout, block, positions, caps)
+            most = max(most, sizes.scores_left + sizes.scores_sums, sizes.mix_left + sizes.mix_sums)
+        return most
+
+    async def scores(self, name: str, rows: int, count: int, queries: Int8, position: int) -> Int32:
+        """``queries[T, heads, d]`` times the keys of ``count`` positions: ``[T, heads, count]``."""
+        block = self.rows_at_once(self._layout, len(queries), count)
+        parts = [
+            await self._scores(name, rows, count, queries[start : start + block])
+            for start in range(0, len(queries), block)
+        ]
+        self._count(len(queries), position)
+        return np.concatenate(parts)
+
+    async def mix(self, name: str, rows: int, count: int, weights: Int8, position: int) -> Int32:
+        """``weights[T, heads, count]`` times the values: ``[T, heads, d]``."""
+        block = self.rows_at_once(self._layout, len(weights), count)
+        parts = [
+            await self._mix(name, rows, count, weights[start : start + block])
+            for start in range(0, len(weights), block)
+        ]
+        self._count(len(weights), position)
+        return np.concatenate(parts)
+
+    def _count(self, rows: int, position: int) -> None:
+        self._products.macs += causal_pairs(self._layout.heads, rows, position) * self._layout.head_dim
+
+    async def _scores(self, name: str, rows: int, count: int, queries: Int8) -> Int32:
+        layout, caps, space = self._layout, self._caps, self._space
+        sizes = _Sizes(layout, len(queries), count, caps)
+        at, into = self._work.address, self._work.address + sizes.scores_left
+        operands = b"".join(pack_weights(part, caps.n) for part in sizes.diagonal(queries))
+        await space.store(at, operands)
+
+        def program() -> list[Descriptor]:
+            return _job(
+                [
+                    Gemm(
+                        m=sizes.positions,
+                        k=sizes.width,
+                        n=sizes.lanes,
+                        a_addr=rows + block * sizes.width,
+                        a_stride=layout.row_bytes,
+                        w_addr=at + block * (len(operands) // sizes.blocks),
+                        c_addr=into + block * sizes.positions * sizes.scores_stride,
+                        c_stride=sizes.scores_stride,
+                    )
+                    for block in range(sizes.blocks)
+                ],
+                caps,
+            )
+
+        touched = (
+            (at, sizes.scores_left + sizes.blocks * sizes.positions * sizes.scores_stride),
+            (rows, sizes.positions * layout.row_bytes),
+        )
+        await self._products.job((name, len(queries), sizes.positions), touched, program, rows=len(queries))
+        raw = await space.load(into, sizes.blocks * sizes.positions * sizes.scores_stride)
+        sums = np.frombuffer(raw, "<i4").reshape(sizes.blocks, sizes.positions, -1)[:, :count, : sizes.queries]
+        return sizes.rows_first(sums.swapaxes(1, 2))
+
+    async def _mix(self, name: str, rows: int, count: int, weights: Int8) -> Int32:
+        layout, caps, space = self._layout, self._caps, self._space
+        sizes = _Sizes(layout, len(weights), count, caps)
+        at, into = self._work.address, self._work.address + sizes.mix_left
+        left = np.zeros((sizes.blocks, sizes.queries, sizes.mix_row), np.int8)
+        left[..., :count] = sizes.blocks_first(weights)
+        await space.store(at, left.tobytes())
+
+        def program() -> list[Descriptor]:
+            return _job(
+                [
+                    Gemm(
+                        m=sizes.queries,
+                        k=sizes.positions,
+                        n=sizes.width,
+                        a_addr=at + block * sizes.queries * sizes.mix_row,
+                        a_stride=sizes.mix_row,
+                        w_addr=rows + layout.half + block * sizes.width,
+                        w_stride=layout.row_bytes,
+                        c_addr=into + block * sizes.queries * sizes.mix_stride,
+                        c_stride=sizes.mix_stride,
+                    )
+                    for block in range(sizes.blocks)
+                ],
+                caps,
+            )
+
+        touched = (
+            (at, sizes.mix_left + sizes.blocks * sizes.queries * sizes.mix_stride),
+            (rows, sizes.positions * layout.row_bytes),
+        )
+        await self._products.job((name, len(weights), sizes.positions), touched, program, rows=len(weights))
+        raw = await space.load(into, sizes.blocks * sizes.queries * sizes.mix_stride)
+        sums = np.frombuffer(raw, "<i4").reshape(sizes.blocks, sizes.queries, -1)[..., : sizes.width]
+        return sizes.own_heads(sums)
+
+
+class _Sizes:
+    """Sizes of the GEMMs for ``rows`` queries per head over ``count`` positions, and the order of their operands.
+
+    ``blocks`` GEMMs of ``together`` heads of keys, ``width`` bytes of a row, with ``queries`` queries, of which the
+    first ``lanes`` of whole beats of sums are computed. Strides are in bytes.
+    """
+
+    def __init__(self, layout: KvLayout, rows: int, count: int, caps: Caps) -> None:
+        self._layout, self.rows = layout, rows
+        self.together = NpuAttention.heads_at_once(layout, rows)
+        self.blocks = layout.kv_heads // self.together
+        self.group = layout.heads // layout.kv_heads
+        self.width = self.together * layout.head_dim
+        self.queries = rows * self.together * self.group
+        self.lanes = -(-self.queries // 4) * 4
+        self.positions = layout.whole(count)
+        self.scores_stride, self.mix_stride = (_stride(columns, caps) for columns in (self.lanes, self.width))
+        self.mix_row = -(-self.positions // layout.word) * layout.word
+        tiles = caps.tiles(self.width) * caps.tiles(self.lanes)
+        self.scores_left = _whole_pages(self.blocks * tiles * caps.n * caps.n)
+        self.scores_sums = _whole_pages(self.blocks * self.positions * self.scores_stride)
+        self.mix_left = _whole_pages(self.blocks * self.queries * self.mix_row)
+        self.mix_sums = _whole_pages(self.blocks * self.queries * self.mix_stride)
+
+    def blocks_first(self, heads: Int8) -> Int8:
+        """``[rows, heads, x]`` as ``[blocks, queries, x]``."""
+        by_block = heads.reshape(self.rows, self.blocks, self.together * self.group, -1)
+        return by_block.swapaxes(0, 1).reshape(self.blocks, self.queries, -1)
+
+    def rows_first(self, sums: Int32) -> Int32:
+        """``[blocks, queries, x]`` as ``[rows, heads, x]``."""
+        by_row = sums.reshape(self.blocks, self.rows, self.together * self.group, -1)
+        return by_row.swapaxes(0, 1).reshape(self.rows, self._layout.heads, -1).astype(np.int32)
+
+    def diagonal(self, queries: Int8) -> Iterator[Int8]:
+        """Per block ``[width, lanes]``: a query in each column, beside the rows of its head's keys zeros."""
+        shape = (self.blocks, self.rows, self.together, self.group, -1)
+        by_head = queries.reshape(self.rows, self.blocks, *shape[2:]).swapaxes(0, 1)
+        for block in by_head:
+            columns = np.zeros((self.rows, self.together, self.group, self.together, block.shape[-1]), np.int8)
+            for head in range(self.together):
+                columns[:, head, :, head] = block[:, head]
+            whole = np.zeros((self.width, self.lanes), np.int8)
+            whole[:, : self.queries] = columns.reshape(self.queries, self.width).T
+            yield whole
+
+    def own_heads(self, sums: Int32) -> Int32:
+        """``[rows, heads, d]`` of sums ``[blocks, queries, width]`` with the values of several heads."""
+        every = sums.reshape(self.blocks, self.rows, self.together, self.group, self.together, -1)
+        own = np.stack([every[:, :, head, :, head] for head in range(self.together)], axis=2)
+        return self.rows_first(own.reshape(self.blocks, self.queries, -1))
+
+
+def _job(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
+    """One job: a single GEMM by the best of all plans; of several each cut to what can be packed."""
+    if len(gemms) == 1:
+        return gemm_program(**vars(gemms[0]), caps=caps)
+    return packed_program([part for gemm in gemms for part in _parts(gemm, caps)], caps)
+
+
+def _parts(gemm: Gemm, caps: Caps) -> Iterator[Gemm]:
+    """Rows of a GEMM by as many as can be packed."""
+    columns = max(1, BEAT_BYTES // (caps.n * gemm.column_bytes))
+    most = min(caps.c_rows // 2 // columns, caps.a_words // 4 // caps.tiles(gemm.k))
+    for start in range(0, gemm.m, most):
+        yield replace(
+            gemm,
+            m=min(most, gemm.m - start),
+            a_addr=gemm.a_addr + start * gemm.a_stride,
+            c_addr=gemm.c_addr + start * gemm.c_stride,
+        )
+
+
+def _stride(columns: int, caps: Caps) -> int:
+    """Bytes from row to row of sums: no row, or none but at whole tiles, crosses a page boundary."""
+    if columns > caps.n:
+        return -(-columns // caps.n) * caps.n * 4
+    return max(BEAT_BYTES, 4 << (columns - 1).bit_length())
+
+
+def _whole_pages(length: int) -> int:
+    return -(-length // PAGE_BYTES) * PAGE_BYTES

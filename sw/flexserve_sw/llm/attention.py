@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ..integers import as_exact_float, exact_product
 from .arithmetic import Float, Int8, Int32, attention, exp, ordered_sum, quantise_rows
@@ -24,8 +25,10 @@ from .model import Cpu, Work
 
 __all__ = [
     "FloatStore", "Int8KvCache", "Int8Store", "KvArithmetic", "attend_float", "attend_int8", "causal_pairs",
-    "score_products", "value_products",
+    "score_products", "seen_positions", "value_products",
 ]  # fmt: skip
+
+Bool = npt.NDArray[np.bool_]
 
 KvArithmetic = Literal["float", "int8"]
 """In what keys and values are kept and multiplied."""
@@ -53,7 +56,7 @@ class Int8Store(Protocol):
     async def scores(self, layer: int, queries: Int8, position: int) -> Int32:
         """``queries[T, heads, d]``, the first at ``position``, times the keys of their groups: ``[T, heads, n]``.
 
-        Sums with keys of later positions are never looked at.
+        What a query does not see is 0.
         """
 
     async def mix(self, layer: int, weights: Int8, position: int) -> Int32:
@@ -63,6 +66,12 @@ class Int8Store(Protocol):
 def causal_pairs(heads: int, rows: int, position: int) -> int:
     """Pairs of a head's query, of which the first of ``rows`` is at ``position``, and a position that it sees."""
     return heads * (rows * position + rows * (rows + 1) // 2)
+
+
+def seen_positions(rows: int, count: int, position: int) -> Bool:
+    """Which of ``count`` positions each of ``rows`` queries sees, the first being at ``position``: ``[T, 1, n]``."""
+    seen: Bool = (np.arange(count) <= position + np.arange(rows)[:, None])[:, None]
+    return seen
 
 
 async def attend_float(
@@ -98,7 +107,7 @@ async def attend_int8(store: Int8Store, layer: int, q: Float, k: Float, v: Float
 
     sums = await store.scores(layer, queries, position)
     scores = (sums.astype(np.float32) * q_scale[..., None]) * k_scale / np.sqrt(np.float32(size))
-    seen = (np.arange(scores.shape[-1]) <= position + np.arange(rows)[:, None])[:, None]
+    seen = seen_positions(rows, scores.shape[-1], position)
     peak = np.where(seen, scores, np.float32(-np.inf)).max(axis=-1, keepdims=True)
     shares = np.where(seen, exp(scores - peak), np.float32(0))
     total = ordered_sum(shares)
@@ -114,8 +123,11 @@ async def attend_int8(store: Int8Store, layer: int, q: Float, k: Float, v: Float
     return out.reshape(rows, heads * size)
 
 
-def score_products(queries: Int8, keys: Int8) -> Int32:
-    """``queries[T, heads, d]`` times ``keys[n, kv_heads, d]``, exactly: ``[T, heads, n]``."""
+def score_products(queries: Int8, keys: Int8, position: int) -> Int32:
+    """``queries[T, heads, d]``, the first at ``position``, times ``keys[n, kv_heads, d]``, exactly: ``[T, heads, n]``.
+
+    What a query does not see is 0.
+    """
     rows, heads, size = queries.shape
     groups = keys.shape[1]
     by_group = queries.reshape(rows, groups, -1, size)
@@ -123,7 +135,8 @@ def score_products(queries: Int8, keys: Int8) -> Int32:
         exact_product(by_group[:, g].reshape(-1, size), as_exact_float(keys[:, g].T)).reshape(rows, -1, len(keys))
         for g in range(groups)
     ]
-    return np.stack(sums, axis=1).reshape(rows, heads, len(keys))
+    seen = seen_positions(rows, len(keys), position)
+    return np.where(seen, np.stack(sums, axis=1).reshape(rows, heads, len(keys)), np.int32(0))
 
 
 def value_products(weights: Int8, values: Int8) -> Int32:
@@ -160,7 +173,7 @@ class Int8KvCache:
 
     async def scores(self, layer: int, queries: Int8, position: int) -> Int32:
         """Exact products with the keys."""
-        return score_products(queries, self._layers[layer][0][:, 0])
+        return score_products(queries, self._layers[layer][0][:, 0], position)
 
     async def mix(self, layer: int, weights: Int8, position: int) -> Int32:
         """Exact products with the values."""

@@ -8,19 +8,23 @@ from dataclasses import replace
 import numpy as np
 
 from ..llm.arithmetic import Int8, Int32
-from ..llm.attention import causal_pairs
+from ..llm.attention import causal_pairs, seen_positions
 from ..machine import BEAT_BYTES, PAGE_BYTES
 from ..npu import Caps, Descriptor, Gemm, gemm_program, pack_weights, packed_program
 from .kv import KvLayout
-from .npu import RESULT_BYTES, ROW_BLOCK, NpuProducts
+from .npu import RESULT_BYTES, NpuProducts
 from .segments import PagedSegment
 from .space import Space
 
 __all__ = ["NpuAttention"]
 
+_ROWS = 32
+"""Queries per head that one job takes at most: a job costs less than computing and moving what later ones don't see."""
+
 
 class NpuAttention:
-    """All score products of a layer in one job, all value products in a second; blocks of a long prompt each their own.
+    """All score products of a layer in one job, all value products in a second; those of a long prompt in several, of
+    which each goes over the positions that its queries see.
 
     Scores are computed as keys times queries, ``[positions, queries]``: keys stream through the array from where they
     lie, and queries are its weights. Values are its weights, row by row where they lie, and stream nothing but the
@@ -51,48 +55,52 @@ class NpuAttention:
         lanes = layout.heads // count * rows
         return max((n for n in choices if n * lanes <= layout.array), default=choices[0])
 
-    @classmethod
-    def rows_at_once(cls, layout: KvLayout, rows: int, count: int) -> int:
-        """Queries per head that one job takes, over ``count`` positions."""
-        per_row = layout.whole(count) * layout.heads * 4
-        return max(1, min(rows, ROW_BLOCK, RESULT_BYTES // per_row))
+    @staticmethod
+    def blocks(layout: KvLayout, rows: int, position: int) -> Iterator[range]:
+        """Cut ``rows`` queries per head, the first at ``position``, into what one job takes."""
+        per_row = layout.whole(position + rows) * layout.heads * 4
+        most = max(1, min(rows, _ROWS, RESULT_BYTES // per_row))
+        size = -(-rows // -(-rows // most))
+        for start in range(0, rows, size):
+            yield range(start, min(rows, start + size))
 
     @classmethod
     def work_bytes(cls, layout: KvLayout, rows: int, positions: int, caps: Caps) -> int:
-        """Working memory for up to ``rows`` new positions of up to ``positions``."""
-        most = 0
-        for new in {1, rows, cls.rows_at_once(layout, rows, positions)}:
-            block = cls.rows_at_once(layout, new, positions)
-            sizes = _Sizes(layout, block, positions, caps)
-            most = max(most, sizes.scores_left + sizes.scores_sums, sizes.mix_left + sizes.mix_sums)
-        return most
+        """Working memory for a prompt of ``rows`` and single rows up to ``positions``."""
+        cuts = [(len(block), block.stop) for block in cls.blocks(layout, rows, 0)]
+        return max(_Sizes(layout, size, count, caps).work for size, count in [*cuts, (1, positions)])
 
     async def scores(self, name: str, rows: int, count: int, queries: Int8, position: int) -> Int32:
-        """``queries[T, heads, d]`` times the keys of ``count`` positions: ``[T, heads, count]``."""
-        block = self.rows_at_once(self._layout, len(queries), count)
-        parts = [
-            await self._scores(name, rows, count, queries[start : start + block])
-            for start in range(0, len(queries), block)
-        ]
+        """``queries[T, heads, d]``, the first at ``position``, times the keys: ``[T, heads, count]``."""
+        out = np.zeros((len(queries), self._layout.heads, count), np.int32)
+        for block in self.blocks(self._layout, len(queries), position):
+            seen = position + block.stop
+            sums = await self._scores(name, rows, seen, queries[block.start : block.stop])
+            out[block.start : block.stop, :, :seen] = sums
         self._count(len(queries), position)
-        return np.concatenate(parts)
+        return np.where(seen_positions(len(queries), count, position), out, np.int32(0))
 
     async def mix(self, name: str, rows: int, count: int, weights: Int8, position: int) -> Int32:
         """``weights[T, heads, count]`` times the values: ``[T, heads, d]``."""
-        block = self.rows_at_once(self._layout, len(weights), count)
-        parts = [
-            await self._mix(name, rows, count, weights[start : start + block])
-            for start in range(0, len(weights), block)
-        ]
+        parts = []
+        for block in self.blocks(self._layout, len(weights), position):
+            seen = position + block.stop
+            parts.append(await self._mix(name, rows, seen, weights[block.start : block.stop, :, :seen]))
         self._count(len(weights), position)
         return np.concatenate(parts)
+
+    def _sizes(self, rows: int, count: int) -> _Sizes:
+        sizes = _Sizes(self._layout, rows, count, self._caps)
+        if sizes.work > self._work.length:
+            raise ValueError(f"Working memory must have {sizes.work} bytes, not {self._work.length!r}")
+        return sizes
 
     def _count(self, rows: int, position: int) -> None:
         self._products.macs += causal_pairs(self._layout.heads, rows, position) * self._layout.head_dim
 
     async def _scores(self, name: str, rows: int, count: int, queries: Int8) -> Int32:
         layout, caps, space = self._layout, self._caps, self._space
-        sizes = _Sizes(layout, len(queries), count, caps)
+        sizes = self._sizes(len(queries), count)
         at, into = self._work.address, self._work.address + sizes.scores_left
         operands = b"".join(pack_weights(part, caps.n) for part in sizes.diagonal(queries))
         await space.store(at, operands)
@@ -126,7 +134,7 @@ class NpuAttention:
 
     async def _mix(self, name: str, rows: int, count: int, weights: Int8) -> Int32:
         layout, caps, space = self._layout, self._caps, self._space
-        sizes = _Sizes(layout, len(weights), count, caps)
+        sizes = self._sizes(len(weights), count)
         at, into = self._work.address, self._work.address + sizes.mix_left
         left = np.zeros((sizes.blocks, sizes.queries, sizes.mix_row), np.int8)
         left[..., :count] = sizes.blocks_first(weights)
@@ -184,6 +192,7 @@ class _Sizes:
         self.scores_sums = _whole_pages(self.blocks * self.positions * self.scores_stride)
         self.mix_left = _whole_pages(self.blocks * self.queries * self.mix_row)
         self.mix_sums = _whole_pages(self.blocks * self.queries * self.mix_stride)
+        self.work = max(self.scores_left + self.scores_sums, self.mix_left + self.mix_sums)
 
     def blocks_first(self, heads: Int8) -> Int8:
         """``[rows, heads, x]`` as ``[blocks, queries, x]``."""

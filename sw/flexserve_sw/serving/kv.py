@@ -16,6 +16,7 @@ from ..llm.attention import (
     attend_int8,
     causal_pairs,
     score_products,
+    seen_positions,
     value_products,
 )
 from ..llm.config import ModelConfig
@@ -102,7 +103,10 @@ class AttentionProducts(Protocol):
     """Who multiplies with keys and values. ``rows`` is the address of a layer's rows, of which ``count`` are used."""
 
     async def scores(self, name: str, rows: int, count: int, queries: Int8, position: int) -> Int32:
-        """``queries[T, heads, d]``, the first at ``position``, times the keys: ``[T, heads, count]``."""
+        """``queries[T, heads, d]``, the first at ``position``, times the keys: ``[T, heads, count]``.
+
+        What a query does not see is 0.
+        """
 
     async def mix(self, name: str, rows: int, count: int, weights: Int8, position: int) -> Int32:
         """``weights[T, heads, count]`` times the values: ``[T, heads, d]``."""
@@ -121,7 +125,7 @@ class CpuAttention:
         raw = np.frombuffer(await self._space.load(rows, count * layout.row_bytes), np.int8).reshape(count, 2, -1)
         self._rows = raw[..., : layout.kv_heads * layout.head_dim].reshape(count, 2, layout.kv_heads, -1)
         await self._charge(len(queries), position)
-        return score_products(queries, self._rows[:, 0])
+        return score_products(queries, self._rows[:, 0], position)
 
     async def mix(self, name: str, rows: int, count: int, weights: Int8, position: int) -> Int32:
         """Products with the values."""
@@ -215,7 +219,8 @@ class PagedInt8Cache(Paged):
             pages=self._pages(used),
             scratch=self._scratch,
         )
-        self._check(sums, await self._reference.scores(layer, queries, position))
+        seen = np.broadcast_to(seen_positions(len(queries), used, position), sums.shape)
+        self._check(sums[seen], (await self._reference.scores(layer, queries, position))[seen])
         return sums
 
     async def mix(self, layer: int, weights: Int8, position: int) -> Int32:

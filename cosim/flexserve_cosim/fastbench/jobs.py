@@ -1,4 +1,4 @@
-"""The jobs that both machines run: the runs of the demo, and one of a larger model."""
+"""The jobs that both machines run: the runs of the demo, one with int8 keys and values, and one of a larger model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ JOB = "flexserve_sw.designs.job:serve"
 LARGER = ModelConfig(dim=256, hidden=512, layers=4, heads=8, kv_heads=4, vocab=768, seq_len=256)
 """A model of ten times the weights of the embedded one: what a table of the default size has room for."""
 
-_CALM, _MODEL = "flexserve (no recall)", "(larger model)"
+_CALM, _KV, _MODEL = "flexserve (no recall)", "flexserve (int8 KV)", "(larger model)"
 
-NAMES = (*DESIGNS, _CALM, _MODEL)
+NAMES = (*DESIGNS, _CALM, _KV, _MODEL)
 """Of all jobs, in order."""
 
 _PRESSURE = 24
@@ -48,6 +48,7 @@ def bench_jobs() -> Iterator[list[BenchJob]]:
         demo = {"tokens": _TOKENS, "pressure": _PRESSURE}
         jobs = [BenchJob(name, {**demo, "design": name}) for name in DESIGNS]
         jobs.append(BenchJob(_CALM, {**demo, "design": "flexserve", "pressure": 0}))
+        jobs.append(BenchJob(_KV, {**demo, "design": "flexserve", "kv": "int8"}))
         argument = {**_larger(Path(folder)), "tokens": _LARGER_TOKENS, "design": "flexserve"}
         yield [*jobs, BenchJob(_MODEL, argument)]
 

@@ -7,7 +7,8 @@ The int8 arithmetic, in which an accelerator can do both products. All scales ar
 2. Score sums ``q8 . k8`` are exact; ``score = ((float32(sum) * q_scale) * k_scale) / sqrt(head_dim)``.
 3. ``e = exp(score - max)`` over the positions that a query may see, 0 for the others; ``total`` is their ordered sum.
 4. A value's scale depends on its position, so it goes into the weights: ``e * v_scale`` is quantised per query and
-   head. The largest becomes 127, however many positions share the probability; none is negative.
+   head. The largest becomes 127, however many positions share the probability; none is negative; what is less than
+   1/254 of the largest is lost.
 5. Weighted sums ``w8 . v8`` are exact; ``out = float32(sum) * (w_scale / total)``.
 """
 

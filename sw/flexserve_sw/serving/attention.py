@@ -12,7 +12,7 @@ from ..llm.attention import causal_pairs, seen_positions
 from ..machine import BEAT_BYTES, PAGE_BYTES
 from ..npu import Caps, Descriptor, Gemm, gemm_program, pack_weights, packed_program
 from .kv import KvLayout
-from .npu import RESULT_BYTES, NpuProducts
+from .npu import RESULT_BYTES, ListTooLong, NpuProducts
 from .segments import PagedSegment
 from .space import Space
 
@@ -65,18 +65,20 @@ class NpuAttention:
             yield range(start, min(rows, start + size))
 
     @classmethod
-    def work_bytes(cls, layout: KvLayout, rows: int, positions: int, caps: Caps) -> int:
-        """Working memory for a prompt of ``rows`` and single rows up to ``positions``."""
-        cuts = [(len(block), block.stop) for block in cls.blocks(layout, rows, 0)]
-        return max(_Sizes(layout, size, count, caps).work for size, count in [*cuts, (1, positions)])
+    def work_bytes(cls, layout: KvLayout, rows: int, caps: Caps, *, position: int = 0) -> int:
+        """Working memory for ``rows`` queries per head, the first at ``position``."""
+        sizes = {(len(block), block.stop) for block in cls.blocks(layout, rows, position)}
+        # Jobs whose lists are too long are halved.
+        halves = {(-(-size // (1 << n)), stop) for size, stop in sizes for n in range(size.bit_length() + 1)}
+        return max(_Sizes(layout, size, position + stop, caps).work for size, stop in halves)
 
     async def scores(self, name: str, rows: int, count: int, queries: Int8, position: int) -> Int32:
         """``queries[T, heads, d]``, the first at ``position``, times the keys: ``[T, heads, count]``."""
         out = np.zeros((len(queries), self._layout.heads, count), np.int32)
         for block in self.blocks(self._layout, len(queries), position):
-            seen = position + block.stop
+            seen = range(position + block.stop)
             sums = await self._scores(name, rows, seen, queries[block.start : block.stop])
-            out[block.start : block.stop, :, :seen] = sums
+            out[block.start : block.stop, :, : len(seen)] = sums
         self._count(len(queries), position)
         return np.where(seen_positions(len(queries), count, position), out, np.int32(0))
 
@@ -84,8 +86,8 @@ class NpuAttention:
         """``weights[T, heads, count]`` times the values: ``[T, heads, d]``."""
         parts = []
         for block in self.blocks(self._layout, len(weights), position):
-            seen = position + block.stop
-            parts.append(await self._mix(name, rows, seen, weights[block.start : block.stop, :, :seen]))
+            seen = range(position + block.stop)
+            parts.append(await self._mix(name, rows, seen, weights[block.start : block.stop, :, : len(seen)]))
         self._count(len(weights), position)
         return np.concatenate(parts)
 
@@ -98,9 +100,41 @@ class NpuAttention:
     def _count(self, rows: int, position: int) -> None:
         self._products.macs += causal_pairs(self._layout.heads, rows, position) * self._layout.head_dim
 
-    async def _scores(self, name: str, rows: int, count: int, queries: Int8) -> Int32:
+    async def _scores(self, name: str, rows: int, seen: range, queries: Int8) -> Int32:
+        """Products with the keys of some positions, in one job if its list is short enough."""
+        try:
+            return await self._score_job(name, rows, seen, queries)
+        except ListTooLong:
+            middle = len(queries) // 2
+            if middle:
+                halves = [await self._scores(name, rows, seen, part) for part in (queries[:middle], queries[middle:])]
+                return np.concatenate(halves)
+            return np.concatenate([await self._scores(name, rows, part, queries) for part in self._cut(seen)], axis=-1)
+
+    async def _mix(self, name: str, rows: int, seen: range, weights: Int8) -> Int32:
+        """Products with the values of some positions, in one job if its list is short enough."""
+        try:
+            return await self._mix_job(name, rows, seen, weights)
+        except ListTooLong:
+            middle = len(weights) // 2
+            if middle:
+                halves = [await self._mix(name, rows, seen, part) for part in (weights[:middle], weights[middle:])]
+                return np.concatenate(halves)
+            first, second = self._cut(seen)
+            sums = await self._mix(name, rows, first, weights[..., : len(first)])
+            return sums + await self._mix(name, rows, second, weights[..., len(first) :])
+
+    def _cut(self, seen: range) -> tuple[range, range]:
+        """Halves of some positions, in whole tiles; raises :class:`ListTooLong` for a single tile."""
+        middle = seen.start + self._layout.whole(len(seen)) // self._layout.array // 2 * self._layout.array
+        if middle == seen.start:
+            raise ListTooLong("Not even the list of a single tile's job has room")
+        return range(seen.start, middle), range(middle, seen.stop)
+
+    async def _score_job(self, name: str, rows: int, seen: range, queries: Int8) -> Int32:
         layout, caps, space = self._layout, self._caps, self._space
-        sizes = self._sizes(len(queries), count)
+        sizes = self._sizes(len(queries), len(seen))
+        rows += seen.start * layout.row_bytes
         at, into = self._work.address, self._work.address + sizes.scores_left
         operands = b"".join(pack_weights(part, caps.n) for part in sizes.diagonal(queries))
         await space.store(at, operands)
@@ -123,21 +157,19 @@ class NpuAttention:
                 caps,
             )
 
-        touched = (
-            (at, sizes.scores_left + sizes.blocks * sizes.positions * sizes.scores_stride),
-            (rows, sizes.positions * layout.row_bytes),
-        )
-        await self._products.job((name, len(queries), sizes.positions), touched, program, rows=len(queries))
-        raw = await space.load(into, sizes.blocks * sizes.positions * sizes.scores_stride)
-        sums = np.frombuffer(raw, "<i4").reshape(sizes.blocks, sizes.positions, -1)[:, :count, : sizes.queries]
-        return sizes.rows_first(sums.swapaxes(1, 2))
+        stored = sizes.blocks * sizes.positions * sizes.scores_stride
+        touched = ((at, sizes.scores_left + stored), (rows, sizes.positions * layout.row_bytes))
+        await self._products.job(_key(name, sizes, seen), touched, program, rows=len(queries))
+        sums = np.frombuffer(await space.load(into, stored), "<i4").reshape(sizes.blocks, sizes.positions, -1)
+        return sizes.rows_first(sums[:, : len(seen), : sizes.queries].swapaxes(1, 2))
 
-    async def _mix(self, name: str, rows: int, count: int, weights: Int8) -> Int32:
+    async def _mix_job(self, name: str, rows: int, seen: range, weights: Int8) -> Int32:
         layout, caps, space = self._layout, self._caps, self._space
-        sizes = self._sizes(len(weights), count)
+        sizes = self._sizes(len(weights), len(seen))
+        rows += seen.start * layout.row_bytes
         at, into = self._work.address, self._work.address + sizes.mix_left
         left = np.zeros((sizes.blocks, sizes.queries, sizes.mix_row), np.int8)
-        left[..., :count] = sizes.blocks_first(weights)
+        left[..., : len(seen)] = sizes.blocks_first(weights)
         await space.store(at, left.tobytes())
 
         def program() -> list[Descriptor]:
@@ -159,14 +191,11 @@ class NpuAttention:
                 caps,
             )
 
-        touched = (
-            (at, sizes.mix_left + sizes.blocks * sizes.queries * sizes.mix_stride),
-            (rows, sizes.positions * layout.row_bytes),
-        )
-        await self._products.job((name, len(weights), sizes.positions), touched, program, rows=len(weights))
-        raw = await space.load(into, sizes.blocks * sizes.queries * sizes.mix_stride)
-        sums = np.frombuffer(raw, "<i4").reshape(sizes.blocks, sizes.queries, -1)[..., : sizes.width]
-        return sizes.own_heads(sums)
+        stored = sizes.blocks * sizes.queries * sizes.mix_stride
+        touched = ((at, sizes.mix_left + stored), (rows, sizes.positions * layout.row_bytes))
+        await self._products.job(_key(name, sizes, seen), touched, program, rows=len(weights))
+        sums = np.frombuffer(await space.load(into, stored), "<i4").reshape(sizes.blocks, sizes.queries, -1)
+        return sizes.own_heads(sums[..., : sizes.width])
 
 
 class _Sizes:
@@ -221,6 +250,10 @@ class _Sizes:
         every = sums.reshape(self.blocks, self.rows, self.together, self.group, self.together, -1)
         own = np.stack([every[:, :, head, :, head] for head in range(self.together)], axis=2)
         return self.rows_first(own.reshape(self.blocks, self.queries, -1))
+
+
+def _key(name: str, sizes: _Sizes, seen: range) -> tuple[str, int, int]:
+    return name if seen.start == 0 else f"{name}.{seen.start}", sizes.rows, sizes.positions
 
 
 def _job(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:

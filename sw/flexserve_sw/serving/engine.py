@@ -52,7 +52,9 @@ def working_pages(config: ModelConfig, caps: Caps, kv: Kv, *, rows: int, positio
     length = NpuProducts.work_bytes(list(config.linears.values()), rows, caps)
     if kv is not Kv.INT8:
         return _DESCRIPTOR_PAGES, -(-length // PAGE_BYTES)
-    length = max(length, NpuAttention.work_bytes(KvLayout.of(config, caps.n), rows, positions, caps))
+    layout = KvLayout.of(config, caps.n)
+    length = max(length, NpuAttention.work_bytes(layout, rows, caps))
+    length = max(length, NpuAttention.work_bytes(layout, 1, caps, position=positions - 1))
     return _DESCRIPTOR_PAGES + _ATTENTION_DESCRIPTOR_PAGES, -(-length // PAGE_BYTES)
 
 

@@ -22,7 +22,7 @@ from ..timeline import Timeline
 from .segments import PagedSegment
 from .space import Space
 
-__all__ = ["BorrowedNpu", "NpuLease", "NpuProducts", "OwnNpu", "RESULT_BYTES", "ROW_BLOCK"]
+__all__ = ["BorrowedNpu", "ListTooLong", "NpuLease", "NpuProducts", "OwnNpu", "RESULT_BYTES", "ROW_BLOCK"]
 
 ROW_BLOCK = 128
 """Rows of activations that one job takes at most: bounds the working memory."""
@@ -146,6 +146,10 @@ class BorrowedNpu:
                 raise CommandRefused(RecallCommand.RELEASE, outcome)
 
 
+class ListTooLong(MemoryError):
+    """No run of neighbouring pages, were it empty, has room for a list of descriptors; a smaller job may have."""
+
+
 @dataclass
 class _DescriptorPool:
     """Job lists in memory, kept until a page of theirs moves: of the list, or of what its job reads and writes.
@@ -158,6 +162,7 @@ class _DescriptorPool:
     _epoch: int = -1
     _programs: dict[tuple[str, int, int], tuple[int, int, int]] = field(default_factory=dict)
     _runs: list[list[int]] = field(default_factory=list)
+    _longest: int = 0
 
     def find(self, key: tuple[str, int, int], operands: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
         """Physical address and number of descriptors of a list that is still valid.
@@ -189,9 +194,15 @@ class _DescriptorPool:
             runs.append([self.segment.address + page * PAGE_BYTES, count * PAGE_BYTES])
             page += count
         self._runs = runs
+        self._longest = max(length for _, length in runs)
 
     def place(self, length: int) -> int:
-        """Room for a list, as an address of the space. Old lists make way if there is none."""
+        """Room for a list, as an address of the space. Old lists make way if there is none.
+
+        Raises :class:`ListTooLong`.
+        """
+        if length > self._longest:
+            raise ListTooLong(f"No contiguous run of {length} bytes is left for a list of descriptors")
         for _ in range(2):
             for run in self._runs:
                 if run[1] >= length:
@@ -200,7 +211,7 @@ class _DescriptorPool:
                     run[1] -= length
                     return address
             self.clear()
-        raise MemoryError(f"No contiguous run of {length} bytes is left for a list of descriptors")
+        raise AssertionError("The longest run is empty now")
 
 
 class NpuProducts:
@@ -293,7 +304,7 @@ class NpuProducts:
         """Run a job over addresses of the space, named by the first part of its key, to its end.
 
         Its list is made by ``program`` unless that of this key is still valid; ``operands`` are the ranges that it
-        reads and writes.
+        reads and writes. Raises :class:`ListTooLong`.
         """
         found = self._pool.find(key, operands)
         if found is None:

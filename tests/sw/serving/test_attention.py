@@ -11,7 +11,8 @@ from flexserve_sw.designs.phone import Phone
 from flexserve_sw.errors import UserError
 from flexserve_sw.llm import ModelConfig, complete
 from flexserve_sw.llm.attention import score_products, value_products
-from flexserve_sw.machine import PAGE_BYTES
+from flexserve_sw.machine import PAGE_BYTES, Initiator
+from flexserve_sw.monitor.layout import Extent
 from flexserve_sw.npu import Caps
 from flexserve_sw.serving.attention import NpuAttention
 from flexserve_sw.serving.cpu import CpuProducts
@@ -260,3 +261,32 @@ def test_working_memory_that_is_too_small_is_noticed() -> None:
 
     with pytest.raises(ValueError, match="Working memory must have 8192 bytes, not 4096"):
         on_phone(program)
+
+
+@pytest.mark.parametrize("step", [170, 410, 990])
+def test_keys_and_values_recalled_at_any_moment_come_back_as_they_were(step: int) -> None:
+    """Of every token another moment: between the two products, in the middle of either, while rows are appended."""
+    recalled: list[int] = []
+
+    async def take(phone: Phone, delay: int) -> None:
+        await phone.machine.delay(delay)
+        space = phone.serving.space
+        kv = [(s, page) for s, page in phone.serving.pager.resident() if s.kind is Kind.KV]
+        frames = [frame for s, page in kv if (frame := space.frame(s.first + page)) is not None]
+        for frame in frames[:2]:
+            await phone.os.flexmem.recall_range(Extent(frame, 1))
+            found = await phone.machine.load(frame * PAGE_BYTES, PAGE_BYTES, by=Initiator.NORMAL_CPU)
+            recalled.append(int(any(found)))
+
+    async def hook(point: str, phone: Phone) -> None:
+        kind, _, number = point.partition(":")
+        if kind == "token":
+            phone.machine.spawn(take(phone, int(number) * step), name="os: recall")
+
+    result = serve_fast(kv="int8", tokens=24, hook=hook)
+    assert (result["bit_exact"], result["reference_equal"]) == (True, True)
+    assert tuple(result["tokens"]) == complete(checkpoint(CONFIG), PROMPT, 24, kv="int8").tokens
+    assert len(recalled) >= 24
+    assert not any(recalled)
+    assert result["pages_moved"]["swapped_in"] >= 24
+    assert result["expired_grace_periods"] == 0

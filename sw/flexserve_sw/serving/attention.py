@@ -10,7 +10,7 @@ import numpy as np
 from ..llm.arithmetic import Int8, Int32
 from ..llm.attention import causal_pairs, seen_positions
 from ..machine import BEAT_BYTES, PAGE_BYTES
-from ..npu import Caps, Descriptor, Gemm, gemm_program, pack_weights, packed_program
+from ..npu import Caps, Descriptor, Gemm, encode_program, gemm_program, pack_weights, packed_program
 from .kv import KvLayout
 from .npu import RESULT_BYTES, ListTooLong, NpuProducts
 from .segments import PagedSegment
@@ -131,6 +131,9 @@ class NpuAttention:
             raise ListTooLong("Not even the list of a single tile's job has room")
         return range(seen.start, middle), range(middle, seen.stop)
 
+    def _encode(self, gemms: Sequence[Gemm]) -> bytes:
+        return encode_program(self._space.scatter(_job(gemms, self._caps), self._caps))
+
     async def _score_job(self, name: str, rows: int, seen: range, queries: Int8) -> Int32:
         layout, caps, space = self._layout, self._caps, self._space
         sizes = self._sizes(len(queries), len(seen))
@@ -139,8 +142,8 @@ class NpuAttention:
         operands = b"".join(pack_weights(part, caps.n) for part in sizes.diagonal(queries))
         await space.store(at, operands)
 
-        def program() -> list[Descriptor]:
-            return _job(
+        def encode() -> bytes:
+            return self._encode(
                 [
                     Gemm(
                         m=sizes.positions,
@@ -153,18 +156,17 @@ class NpuAttention:
                         c_stride=sizes.scores_stride,
                     )
                     for block in range(sizes.blocks)
-                ],
-                caps,
+                ]
             )
 
         stored = sizes.blocks * sizes.positions * sizes.scores_stride
         touched = ((at, sizes.scores_left + stored), (rows, sizes.positions * layout.row_bytes))
-        await self._products.job(_key(name, sizes, seen), touched, program, rows=len(queries))
+        await self._products.job(_key(name, sizes, seen), touched, encode, rows=len(queries))
         sums = np.frombuffer(await space.load(into, stored), "<i4").reshape(sizes.blocks, sizes.positions, -1)
         return sizes.rows_first(sums[:, : len(seen), : sizes.queries].swapaxes(1, 2))
 
     async def _mix_job(self, name: str, rows: int, seen: range, weights: Int8) -> Int32:
-        layout, caps, space = self._layout, self._caps, self._space
+        layout, space = self._layout, self._space
         sizes = self._sizes(len(weights), len(seen))
         rows += seen.start * layout.row_bytes
         at, into = self._work.address, self._work.address + sizes.mix_left
@@ -172,8 +174,8 @@ class NpuAttention:
         left[..., : len(seen)] = sizes.blocks_first(weights)
         await space.store(at, left.tobytes())
 
-        def program() -> list[Descriptor]:
-            return _job(
+        def encode() -> bytes:
+            return self._encode(
                 [
                     Gemm(
                         m=sizes.queries,
@@ -187,13 +189,12 @@ class NpuAttention:
                         c_stride=sizes.mix_stride,
                     )
                     for block in range(sizes.blocks)
-                ],
-                caps,
+                ]
             )
 
         stored = sizes.blocks * sizes.queries * sizes.mix_stride
         touched = ((at, sizes.mix_left + stored), (rows, sizes.positions * layout.row_bytes))
-        await self._products.job(_key(name, sizes, seen), touched, program, rows=len(weights))
+        await self._products.job(_key(name, sizes, seen), touched, encode, rows=len(weights))
         sums = np.frombuffer(await space.load(into, stored), "<i4").reshape(sizes.blocks, sizes.queries, -1)
         return sizes.own_heads(sums[..., : sizes.width])
 

@@ -15,7 +15,7 @@ from ..llm.image import Tensor
 from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
 from ..monitor.monitor import Monitor
 from ..monitor.smc import Request
-from ..npu import DESCRIPTOR_BYTES, Caps, Descriptor, decode, encode_program, gemm_program, remainder
+from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, gemm_program, remainder
 from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
@@ -275,8 +275,8 @@ class NpuProducts:
         await self._space.store(a, padded.tobytes())
         touched = ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
 
-        def program() -> list[Descriptor]:
-            return gemm_program(
+        def encoded() -> bytes:
+            program = gemm_program(
                 m=rows,
                 k=k,
                 n=n,
@@ -287,8 +287,9 @@ class NpuProducts:
                 c_stride=c_stride,
                 caps=self._caps,
             )
+            return encode_program(self._space.scatter(program, self._caps))
 
-        await self.job((name, rows, weights), touched, program, rows=rows)
+        await self.job((name, rows, weights), touched, encoded, rows=rows)
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)
         return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
@@ -297,18 +298,18 @@ class NpuProducts:
         self,
         key: tuple[str, int, int],
         operands: Sequence[tuple[int, int]],
-        program: Callable[[], list[Descriptor]],
+        encode: Callable[[], bytes],
         *,
         rows: int,
     ) -> None:
         """Run a job over addresses of the space, named by the first part of its key, to its end.
 
-        Its list is made by ``program`` unless that of this key is still valid; ``operands`` are the ranges that it
+        Its list is made by ``encode`` unless that of this key is still valid; ``operands`` are the ranges that it
         reads and writes. Raises :class:`ListTooLong`.
         """
         found = self._pool.find(key, operands)
         if found is None:
-            encoded = encode_program(self._space.scatter(program(), self._caps))
+            encoded = encode()
             place = self._pool.place(len(encoded))
             await self._space.store(place, encoded)
             found = self._pool.keep(key, place, len(encoded) // DESCRIPTOR_BYTES)

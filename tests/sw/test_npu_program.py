@@ -1,6 +1,7 @@
 """Golden NPU executor and GEMM programs against plain numpy."""
 
 import dataclasses
+import typing
 
 import numpy as np
 import pytest
@@ -204,17 +205,17 @@ def test_descriptors_survive_encoding(seed):
 
     def pick(kind):
         values = {}
-        for f in dataclasses.fields(kind):
-            if f.type == "bool":
-                values[f.name] = bool(rng.integers(2))
-            elif f.name == "space":
-                values[f.name] = NpuSpace(int(rng.integers(2)))
-            elif f.name == "address":
-                values[f.name] = int(rng.integers(1 << 40))
-            elif f.name == "stride":
-                values[f.name] = int(rng.integers(1 << 32))
+        for name, type_ in typing.get_type_hints(kind).items():
+            if type_ is bool:
+                values[name] = bool(rng.integers(2))
+            elif name == "space":
+                values[name] = NpuSpace(int(rng.integers(2)))
+            elif name == "address":
+                values[name] = int(rng.integers(1 << 40))
+            elif name == "stride":
+                values[name] = int(rng.integers(1 << 32))
             else:
-                values[f.name] = int(rng.integers(1 << 16))
+                values[name] = int(rng.integers(1 << 16))
         return kind(**values)
 
     for kind in (npu.Fence, npu.Load, npu.Matmul, npu.Store):
@@ -242,22 +243,22 @@ STORE = npu.Store(address=C, stride=16, rows=4, n=4, c_base=0, c_step=4)
 @pytest.mark.parametrize(
     ("bad", "code"),
     [
-        (dataclasses.replace(LOAD, address=A + 8), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, stride=24), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, rows=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, row_bytes=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, wait_prev=True), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(STORE, signal_next=True), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(address=A + 8), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(stride=24), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(rows=0), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(row_bytes=0), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(wait_prev=True), NpuFault.BAD_DESCRIPTOR),
+        (STORE._replace(signal_next=True), NpuFault.BAD_DESCRIPTOR),
         (npu.Fence(wait_next=True), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(MATMUL, k=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(STORE, n=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, base=25), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(LOAD, space=NpuSpace.ACTIVATIONS, rows=2, row_step=61), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, a_base=61), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, w_base=29), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, n=8, w_step=29), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, n=8, c_step=29), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(STORE, c_base=29), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(k=0), NpuFault.BAD_DESCRIPTOR),
+        (STORE._replace(n=0), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(base=25), NpuFault.SCRATCHPAD_RANGE),
+        (LOAD._replace(space=NpuSpace.ACTIVATIONS, rows=2, row_step=61), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(a_base=61), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(w_base=29), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(n=8, w_step=29), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(n=8, c_step=29), NpuFault.SCRATCHPAD_RANGE),
+        (STORE._replace(c_base=29), NpuFault.SCRATCHPAD_RANGE),
     ],
 )
 def test_illegal_descriptors_fault_before_they_do_anything(bad, code):
@@ -276,13 +277,13 @@ def test_illegal_descriptors_fault_before_they_do_anything(bad, code):
 def test_the_largest_legal_place_does_not_fault(bad):
     room = {npu.Load: {"base": 24}, npu.Matmul: {"a_base": 60, "w_base": 28, "c_base": 28}, npu.Store: {"c_base": 28}}
     ram = Ram()
-    npu.execute([dataclasses.replace(bad, **room[type(bad)])], ram.read, ram.write, SMALL[4])
+    npu.execute([bad._replace(**room[type(bad)])], ram.read, ram.write, SMALL[4])
 
 
 def test_a_denied_page_is_a_bus_error_at_its_first_byte():
     ram = Ram()
     ram.denied.add((A + 4096) // 4096)
-    job = [dataclasses.replace(LOAD, address=A + 4096 - 16, row_bytes=32)]
+    job = [LOAD._replace(address=A + 4096 - 16, row_bytes=32)]
     with pytest.raises(npu.NpuFaulted) as caught:
         npu.execute(job, ram.read, ram.write, SMALL[4])
     assert (caught.value.code, caught.value.address) == (NpuFault.BUS_ERROR, A + 4096)
@@ -320,7 +321,7 @@ def test_a_list_past_the_end_of_the_address_space_is_a_fetch_error():
 def test_waiting_for_a_token_that_nobody_gave_stalls():
     ram = Ram()
     with pytest.raises(npu.NpuStalled):
-        npu.execute([dataclasses.replace(MATMUL, wait_prev=True)], ram.read, ram.write, SMALL[4])
+        npu.execute([MATMUL._replace(wait_prev=True)], ram.read, ram.write, SMALL[4])
 
 
 def test_programs_leave_no_token_behind_and_take_none_in_vain():

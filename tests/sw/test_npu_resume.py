@@ -1,6 +1,5 @@
 """A job that was stopped anywhere goes on from what it had stored, on an NPU that holds nothing."""
 
-import dataclasses
 
 import numpy as np
 import pytest
@@ -46,9 +45,8 @@ def halves(program):
     for descriptor in program:
         if isinstance(descriptor, npu.Store) and descriptor.rows > 1:
             first = descriptor.rows // 2
-            yield dataclasses.replace(descriptor, rows=first, signal_prev=False)
-            yield dataclasses.replace(
-                descriptor,
+            yield descriptor._replace(rows=first, signal_prev=False)
+            yield descriptor._replace(
                 wait_prev=False,
                 rows=descriptor.rows - first,
                 address=descriptor.address + first * descriptor.stride,

@@ -134,13 +134,14 @@ def _plan(m: int, k: int, n: int, caps: Caps, int8: bool, by_row: bool) -> tuple
         m=m, k=k, n=n, a_addr=0, a_stride=a_stride, w_addr=0, c_addr=0, c_stride=c_stride,
         requantise=Requantise(address=0) if int8 else None, w_stride=_row_bytes(n, caps) if by_row else None,
     )  # fmt: skip
-    candidates = list(plans(m, k, n, caps, value_bytes=gemm.column_bytes))
+    candidates = [*dict.fromkeys(map(tuple, plans(m, k, n, caps, value_bytes=gemm.column_bytes)))]
 
-    def cost(plan: list[Step]) -> int:
-        return job_cycles(program(plan, (gemm,), caps), caps)
-
-    best = candidates[0] if len(candidates) == 1 else min(candidates, key=cost)
-    return tuple(best)
+    best, least = candidates[0], None
+    for plan in candidates if len(candidates) > 1 else ():
+        cycles = job_cycles(program(plan, (gemm,), caps), caps, most=least)
+        if least is None or cycles < least:
+            best, least = plan, cycles
+    return best
 
 
 def _parameter_words(gemms: Sequence[Gemm], caps: Caps) -> list[int]:

@@ -243,6 +243,7 @@ class Serving:
         finally:
             self.track.stop(machine.now)
         await self.loader.finish()
+        tensors.comparison.finish()
         return result
 
     async def _counters(self) -> NpuCounters | None:
@@ -320,7 +321,7 @@ class Serving:
             positions=positions,
             products=products,
             scratch=scratch if self._kv is Kv.INT8 else (),
-            check=tensors.check,
+            check=tensors.comparison.check,
         )
 
     async def close(self) -> None:

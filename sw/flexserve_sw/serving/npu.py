@@ -15,10 +15,11 @@ from ..llm.image import Tensor
 from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
 from ..monitor.monitor import Monitor
 from ..monitor.smc import Request
-from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, gemm_program, remainder
+from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, remainder
 from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
+from .joblists import JobLists
 from .segments import PagedSegment
 from .space import Space
 
@@ -169,11 +170,15 @@ class _DescriptorPool:
 
         ``operands`` are the ranges that its job reads and writes: address in the space, and length.
         """
-        if self._epoch < self.space.changed(self.segment.address, self.segment.length):
-            self.clear()
+        if self._epoch != self.space.epoch:
+            if self._epoch < self.space.changed(self.segment.address, self.segment.length):
+                self.clear()
+            self._epoch = self.space.epoch
         address, count, epoch = self._programs.get(key, (0, 0, -1))
-        if epoch < max(self.space.changed(at, length) for at, length in operands):
-            return None
+        if epoch != self.space.epoch:
+            if epoch < max(self.space.changed(at, length) for at, length in operands):
+                return None
+            self._programs[key] = address, count, self.space.epoch
         return address, count
 
     def keep(self, key: tuple[str, int, int], place: int, count: int) -> tuple[int, int]:
@@ -233,6 +238,7 @@ class NpuProducts:
         self._space, self._lease, self._caps, self._work = space, lease, caps, work
         self._timeline = timeline
         self._pool = _DescriptorPool(space, descriptors)
+        self._lists = JobLists(space, caps)
         self.macs = 0
         self.resumed = 0
 
@@ -261,6 +267,8 @@ class NpuProducts:
         """Exact int32 product with the packed matrix at address ``weights`` of the space."""
         k, n = tensor.shape
         block = self.rows_at_once(len(x), k, n, self._caps)
+        if len(x) <= block:
+            return await self._block(name, tensor, weights, x)
         return np.concatenate(
             [await self._block(name, tensor, weights, x[start : start + block]) for start in range(0, len(x), block)]
         )
@@ -276,23 +284,12 @@ class NpuProducts:
         touched = ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
 
         def encoded() -> bytes:
-            program = gemm_program(
-                m=rows,
-                k=k,
-                n=n,
-                a_addr=a,
-                a_stride=a_stride,
-                w_addr=weights,
-                c_addr=c,
-                c_stride=c_stride,
-                caps=self._caps,
-            )
-            return encode_program(self._space.scatter(program, self._caps))
+            return self._lists.gemm(rows, k, n, a=(a, a_stride), w=(weights, tensor.size), c=(c, c_stride))
 
         await self.job((name, rows, weights), touched, encoded, rows=rows)
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)
-        return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
+        return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n]
 
     async def job(
         self,

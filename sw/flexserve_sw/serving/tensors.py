@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..llm.image import ImageTensors, Tensor
 from ..llm.model import Cpu
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault
 from ..timeline import Span, Timeline
+from .comparison import Comparison
 from .pager import Pager
 from .segments import Kind, PagedSegment
 from .side import CpuClock
@@ -69,28 +69,6 @@ class Paged:
     def __init__(self, pager: Pager, clock: CpuClock, track: ComputeTrack) -> None:
         self._pager, self._clock, self._track = pager, clock, track
 
-    @asynccontextmanager
-    async def _using(
-        self, segment: PagedSegment, pages: range | None, scratch: Sequence[PagedSegment]
-    ) -> AsyncIterator[None]:
-        await self._clock.settle()
-        machine = self._pager.side.machine
-        waiting = not segment.loaded.is_set() or bool(self._pager.missing(segment, pages)) or self._pager.lock.held
-        resume = self._track.running and waiting
-        if resume:
-            self._track.stop(machine.now)
-        await segment.loaded.wait()
-        if segment.failure is not None:
-            raise segment.failure
-        async with self._pager.lock:
-            # Scratch first: what it takes must not come from what is ensured after it.
-            for other in scratch:
-                await self._pager.ensure(other)
-            await self._pager.ensure(segment, pages)
-            if resume:
-                self._track.start(self._track.name, machine.now)
-            yield
-
     async def _attempt(
         self,
         segment: PagedSegment,
@@ -101,7 +79,16 @@ class Paged:
     ) -> T:
         """Use a segment; once more if the OS took a page of it, which shows as a fault and never as data."""
         for last in (False, True):
-            async with self._using(segment, pages, scratch):
+            waits = await self._loaded(segment, pages)
+            async with self._pager.lock:
+                # Scratch first: what it takes must not come from what is ensured after it.
+                for other in scratch:
+                    if not self._pager.whole(other):
+                        await self._pager.ensure(other)
+                if not self._pager.whole(segment, pages):
+                    await self._pager.ensure(segment, pages)
+                if waits:
+                    self._track.start(self._track.name, self._pager.side.machine.now)
                 try:
                     return await use()
                 except (BusFault, NpuJobFailed):
@@ -109,12 +96,27 @@ class Paged:
                         raise
         raise AssertionError("The second attempt returns or raises")
 
+    async def _loaded(self, segment: PagedSegment, pages: range | None) -> bool:
+        """Have what was computed so far take its time, and wait for the first loading of a segment.
+
+        Whether the forward pass, which was running, stands still until the segment can be used.
+        """
+        await self._clock.settle()
+        pager = self._pager
+        waits = self._track.running and (
+            pager.lock.held or not segment.loaded.is_set() or not pager.whole(segment, pages)
+        )
+        if waits:
+            self._track.stop(pager.side.machine.now)
+        if not segment.loaded.is_set():
+            await segment.loaded.wait()
+        if segment.failure is not None:
+            raise segment.failure
+        return waits
+
 
 class PagedTensors(Paged):
-    """Quantised tensors by name. Every product is compared with the reference.
-
-    ``scratch`` are the segments that products work in; ``compared`` and ``wrong`` count int32 values.
-    """
+    """Quantised tensors by name. Every product goes to ``comparison``; ``scratch`` are the segments they work in."""
 
     def __init__(
         self,
@@ -127,10 +129,9 @@ class PagedTensors(Paged):
         reference: ImageTensors,
     ) -> None:
         super().__init__(pager, clock, track)
-        self._products, self._scratch, self._reference = products, scratch, reference
+        self._products, self._scratch = products, scratch
+        self.comparison = Comparison(reference)
         self._where: dict[str, tuple[PagedSegment, Tensor]] = {}
-        self.compared = 0
-        self.wrong = 0
 
     def publish(self, segment: PagedSegment) -> None:
         """Make a segment's tensors known by name."""
@@ -162,13 +163,8 @@ class PagedTensors(Paged):
         segment, tensor = self._where[name]
         at = segment.address + tensor.offset
         sums = await self._attempt(segment, lambda: self._products.product(name, tensor, at, x), scratch=self._scratch)
-        self.check(sums, self._reference.multiply(name, x))
+        self.comparison.add(name, x, sums)
         return sums
-
-    def check(self, sums: Int32, right: Int32) -> None:
-        """Compare sums with those of the reference."""
-        self.compared += sums.size
-        self.wrong += int((sums != right).sum())
 
 
 class PagedCache(Paged):

@@ -59,7 +59,7 @@ bench-npu: $(STAMP) ## measure what the NPU does, each figure beside its limit; 
 	@mkdir -p $(BUILD)/bench
 	$(BIN)/flexserve bench npu --json $(BUILD)/bench/npu.json --report $(BUILD)/bench/npu.html
 
-gemm-soak: $(STAMP) ## run a thousand random GEMMs and every fault on NPUs of all sizes, bit by bit (minutes)
+gemm-soak: $(STAMP) ## run a thousand random GEMMs, random lists and every fault on NPUs of all sizes, bit by bit (minutes)
 	@mkdir -p $(BUILD)/bench
 	$(BIN)/flexserve bench gemms --count 1000 --json $(BUILD)/bench/gemms.json
 

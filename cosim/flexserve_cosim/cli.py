@@ -134,7 +134,7 @@ def attack_command(
 def soak_command(
     transactions: Annotated[int, typer.Option(help="Transactions to check in all.")] = 10_000_000,
     variant: Annotated[
-        list[str] | None, typer.Option(help="Build of the filter: default, small. Repeatable; default all, in turn.")
+        list[str] | None, typer.Option(help="default, small or cached. Repeatable; default all, in turn.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first segment; the others count on from it.")] = 1,
     segment: Annotated[int | None, typer.Option(help="Run the one segment with this seed.")] = None,
@@ -228,11 +228,13 @@ def bench_npu_command(
 
 @bench_app.command("gemms")
 def bench_gemms_command(
-    count: Annotated[int, typer.Option(help="Random GEMMs, shared among array sizes 4, 8, 16 and 32.")] = 1000,
+    count: Annotated[
+        int, typer.Option(help="Random GEMMs, and runs of four random lists, over array sizes 4, 8, 16, 32.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(help="Of the first GEMM; the others count up from it.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Write what was run and what was wrong.")] = None,
 ) -> None:
-    """Run random GEMMs and every fault of a job on NPUs of all sizes, with an unkind memory, bit by bit.
+    """Run random GEMMs, random job lists and every fault of a job on NPUs of all sizes, beside an unkind memory.
 
     Ends with 1 if anything is wrong.
     """

@@ -41,6 +41,7 @@ LEAST = {
     "line-race": 3 * 30,
     "window-upset-in-fetch": 10 * 2,
     "latency-of-line": 16 * 2 * 2,
+    "latency-of-miss": 20 * 2 * 2,
 }
 """Tries of the attacks that go through a whole space: every beat position, transition, burst, bit or cycle."""
 

@@ -3,13 +3,16 @@
 import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
+from flexserve_hw.params import FlexMemParams
 from flexserve_sw.machine import World
 from flexserve_sw.recall import RecallTable
 from flexserve_sw.regs import GATE_NORMAL, GATE_SECURE, GateSecure, RecallCommand, RecallResult, RecallState
 
 from .bench import DECERR, NONSECURE, OKAY, SECURE, SLVERR, TB
 
-GRACE = 1000
+PARAMS = FlexMemParams()
+GRACE_MIN, GRACE_MAX = PARAMS.grace_min, PARAMS.grace_max
+GRACE = 1234
 FRAMES = {World.NORMAL: (GATE_NORMAL, NONSECURE), World.SECURE: (GATE_SECURE, SECURE)}
 SECURE_STATES = (RecallState.FLEX, RecallState.RECALLING, RecallState.SEALED)
 
@@ -17,13 +20,16 @@ SECURE_STATES = (RecallState.FLEX, RecallState.RECALLING, RecallState.SEALED)
 class GateTB(TB):
     """Gate with a model of the NPU that drains and scrubs in random time."""
 
+    tasks = ()
+
     async def boot(self):
         for name in ("drained", "scrubbed"):
             getattr(self.dut, name).value = 0
+        for task in self.tasks:
+            task.cancel()
         await self.reset()
-        self.hand_overs, self.patience = 0, 0
-        cocotb.start_soon(self.engine())
-        cocotb.start_soon(self.watch())
+        self.hand_overs, self.patience, self.recalling, self.lasted = 0, 0, 0, 0
+        self.tasks = [cocotb.start_soon(self.engine()), cocotb.start_soon(self.watch())]
         await self.write(GATE_SECURE.GRACE, GRACE)
         while await self.state() is not RecallState.NORMAL:
             pass
@@ -63,6 +69,10 @@ class GateTB(TB):
             if before and not secure:
                 assert scrubbed, "the secure bit fell without a scrub"
             before, scrubbed = secure, bool(dut.scrub.value and dut.scrubbed.value)
+            if state is RecallState.RECALLING:
+                self.recalling += 1
+            elif self.recalling:
+                self.lasted, self.recalling = self.recalling, 0
 
     async def state(self):
         return RecallState(GateSecure.STATE__STATE.get(await self.read(GATE_SECURE.STATE)))
@@ -84,35 +94,113 @@ class GateTB(TB):
         if self.model.state(0) is RecallState.SCRUBBING:
             self.model.scrubbed(0)
 
+    async def agree(self, by, code, first=0, count=1, ticket=None):
+        """Give a command to hardware and model, and compare what comes of it."""
+        ticket = self.model.ticket if ticket is None else ticket
+        before = self.model.state(0)
+        got = await self.command(by, code, first, count, ticket)
+        expected = self.model.command(code, first, count, by=by, ticket=ticket)
+        what = f"{before!r}: {by} {code!r} {first, count, ticket}"
+        assert got == (expected.result, expected.offender), what
+        await self.settle()
+        assert await self.state() is self.model.state(0), what
+        assert await self.read(GATE_SECURE.TICKET) == self.model.ticket
+        return expected.result
+
+    async def reach(self, state):
+        """Get to a state that is not sealed, by legal commands."""
+        while self.model.state(0) is not state:
+            assert await self.agree(*STEPS[self.model.state(0)]) is RecallResult.OK
+
+    async def expire(self, grace):
+        """Let a grace period run out."""
+        while await self.state() is RecallState.RECALLING:
+            await ClockCycles(self.dut.clk, 100)
+        assert self.lasted == grace
+        self.model.expire(grace)
+        await self.settle()
+
+
+STEPS = {
+    RecallState.NORMAL: (World.NORMAL, RecallCommand.DELEGATE),
+    RecallState.DELEGATED: (World.SECURE, RecallCommand.ACCEPT),
+    RecallState.FLEX: (World.NORMAL, RecallCommand.RECALL),
+    RecallState.RECALLING: (World.SECURE, RecallCommand.RELEASE),
+}
+"""Round and round: by whom and how a state is left for the next."""
+
 
 @cocotb.test()
 async def random_commands_agree_with_the_golden_table(dut):
     tb = GateTB(dut)
     await tb.boot()
-    results = set()
+    results, rng = set(), tb.rng
     codes = [code for code in RecallCommand if code is not RecallCommand.SEAL]
-    for step in range(150):
-        by = tb.rng.choice(list(World))
-        code = tb.rng.choice(codes)
-        first, count = tb.rng.choice([(0, 1)] * 6 + [(1, 1), (0, 2), (0, 0)])
-        ticket = tb.model.ticket + tb.rng.choice((0, 0, 0, -1, 1))
-        ticket %= 1 << 32
-        got = await tb.command(by, code, first, count, ticket)
-        expected = tb.model.command(code, first, count, by=by, ticket=ticket)
-        assert got == (expected.result, expected.offender), f"step {step}: {by} {code!r} {first, count, ticket}"
-        if tb.model.state(0) is RecallState.RECALLING and tb.rng.randrange(2):
-            await ClockCycles(dut.clk, GRACE)
-            tb.model.expire(GRACE)
+    for _ in range(250):
+        by, code = STEPS[tb.model.state(0)] if rng.random() < 0.5 else (rng.choice(list(World)), rng.choice(codes))
+        wild = rng.getrandbits(32), rng.getrandbits(32)
+        odd = (1 << rng.randrange(32), 1), (0, 1 << rng.randrange(32)), (0, 0), wild
+        first, count = rng.choice([(0, 1)] * 8 + list(odd))
+        ticket = rng.choice([tb.model.ticket] * 3 + [tb.model.ticket ^ 1 << rng.randrange(32)])
+        results.add(await tb.agree(by, code, first, count, ticket))
+        if tb.model.state(0) is RecallState.RECALLING and rng.randrange(2):
+            await tb.expire(GRACE)
         elif tb.model.state(0) is RecallState.RECALLING:
             # Before the grace period can end: the secure world gives back what it was asked for.
-            assert (await tb.command(World.SECURE, RecallCommand.RELEASE, 0, 1, tb.model.ticket))[0] is RecallResult.OK
-            tb.model.command(RecallCommand.RELEASE, 0, 1, by=World.SECURE, ticket=tb.model.ticket)
-        await tb.settle()
-        assert await tb.state() is tb.model.state(0), f"step {step}"
-        assert await tb.read(GATE_SECURE.TICKET) == tb.model.ticket
-        results.add(expected.result)
-    assert {RecallResult.OK, RecallResult.BAD_STATE, RecallResult.NOT_PERMITTED, RecallResult.OUT_OF_WINDOW} <= results
-    assert tb.hand_overs > 3
+            assert await tb.agree(World.SECURE, RecallCommand.RELEASE) is RecallResult.OK
+    wanted = {"OK", "BAD_STATE", "NOT_PERMITTED", "OUT_OF_WINDOW", "BAD_TICKET", "BAD_COMMAND"}
+    assert {RecallResult[name] for name in wanted} <= results
+    assert tb.hand_overs > 20
+
+
+@cocotb.test()
+async def each_command_of_each_world_in_each_state_does_what_the_golden_table_says(dut):
+    tb = GateTB(dut)
+    await tb.boot()
+    for state in STEPS:
+        for by in World:
+            for code in [code for code in range(16) if code != RecallCommand.SEAL]:
+                await tb.reach(state)
+                await tb.agree(by, RecallCommand(code) if code in set(RecallCommand) else code)
+
+
+@cocotb.test()
+async def sealed_npu_is_the_secure_worlds_until_reset(dut):
+    tb = GateTB(dut)
+    for state in STEPS:
+        for locked in (True, False):
+            await tb.boot()
+            await tb.reach(state)
+            if locked:
+                await tb.write(GATE_SECURE.CONTROL, GateSecure.CONTROL__LOCK.put(1))
+                tb.model.locked = True
+            got = await tb.agree(World.SECURE, RecallCommand.SEAL)
+            if locked:
+                assert got is RecallResult.NOT_PERMITTED
+            elif got is RecallResult.OK:
+                assert dut.live_secure.value
+                for by in World:
+                    for code in RecallCommand:
+                        assert await tb.agree(by, code) is not RecallResult.OK
+
+
+@cocotb.test()
+async def grace_period_lasts_as_many_cycles_as_its_register_says(dut):
+    tb = GateTB(dut)
+    await tb.boot()
+    for bits in range(33):
+        period = tb.rng.getrandbits(bits) if bits else 0
+        grace = min(max(period, GRACE_MIN), GRACE_MAX)
+        await tb.write(GATE_SECURE.GRACE, period)
+        tb.model.grace = grace
+        assert await tb.read(GATE_SECURE.GRACE) == period
+        assert await tb.read(GATE_NORMAL.GRACE, prot=NONSECURE) == grace
+        await tb.reach(RecallState.FLEX)
+        assert await tb.agree(World.NORMAL, RecallCommand.RECALL) is RecallResult.OK
+        if grace < 1 << 16:
+            await tb.expire(grace)
+        else:
+            assert await tb.agree(World.SECURE, RecallCommand.RELEASE) is RecallResult.OK
 
 
 @cocotb.test()

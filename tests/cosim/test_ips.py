@@ -8,7 +8,7 @@ from .support import regress
 
 pytestmark = pytest.mark.rtl
 
-BENCHES = {"filter": ("tb_filter", 3), "npu": ("tb_npu", 3), "gate": ("tb_gate", 3), "storage": ("tb_storage", 3)}
+BENCHES = {"filter": ("tb_filter", 3), "npu": ("tb_npu", 3), "gate": ("tb_gate", 6), "storage": ("tb_storage", 3)}
 """Bench of each IP and how many tests it has."""
 
 

@@ -1,10 +1,14 @@
 """What the NPU must not lose: its cycles in the phone's SoC, its bits at every size, a clean end of each fault."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from flexserve_cosim.npubench.alone import Alone, Conditions
 from flexserve_cosim.npubench.campaign import VARIANTS, Mismatch, case, check, draw
 from flexserve_cosim.npubench.faults import FAULTS, provoke
+from flexserve_cosim.npubench.lists import RESULTS, check_lists, token_list
 from flexserve_cosim.npubench.suite import DECODE, GROUPS, PREFILL, RANDOM, SWEEP, YARDSTICKS, figures, measure
 from flexserve_cosim.report.npu import npu_page
 from flexserve_sw.npu import Load
@@ -52,6 +56,32 @@ def npu(request):
 def test_random_gemms_under_back_pressure_are_bit_exact(npu):
     for seed in range(SEED, SEED + GEMMS):
         check(npu, case(seed))
+
+
+def test_random_lists_kept_in_order_by_tokens_alone_agree_with_the_golden_executor(npu):
+    for seed in range(SEED, SEED + 10 * GEMMS):
+        check_lists(npu, seed)
+
+
+def test_lists_need_their_tokens(npu, monkeypatch):
+    """Control: without its tokens a list computes something else, and in memory that it should not."""
+
+    def bare(rng, caps):
+        none = dict.fromkeys(("wait_prev", "wait_next", "signal_prev", "signal_next"), False)
+        return [replace(descriptor, **none) for descriptor in token_list(rng, caps)]
+
+    monkeypatch.setattr("flexserve_cosim.npubench.lists.token_list", bare)
+    complaints = [complaint for seed in range(SEED, SEED + 10) if (complaint := _complaint(npu, seed))]
+    assert len(complaints) >= 8
+    assert all(int(re.search(r"first at (0x\w+)", text)[1], 16) in RESULTS for text in complaints)
+
+
+def _complaint(npu, seed):
+    try:
+        check_lists(npu, seed)
+    except Mismatch as mismatch:
+        return str(mismatch)
+    return ""
 
 
 def test_every_fault_ends_in_a_report_and_leaves_the_npu_usable(npu):

@@ -11,6 +11,7 @@ the probe ports depends are left out: probes only watch.
 import argparse
 import hashlib
 import json
+import re
 import sys
 import threading
 import time
@@ -214,14 +215,26 @@ class Campaign:
         if not left:
             return
         source = rtlil.convert(self._design(), name="top")
-        places = [("", "")]
-        model = formal.with_mutants(
-            "equivalence", self.folder / "equivalence", source, places=places, mutants=left, watched=r"(?!probe_).*"
-        )
+        models: dict[str, formal.MutantModel | None] = {}
+        for path in dict.fromkeys(path for mutant in left for path in _around(mutant)):
+            models[path] = formal.with_mutants(
+                "equivalence",
+                self.folder / "equivalence" / (path or "whole"),
+                source,
+                places=[("", path)],
+                mutants=left,
+                watched=r"(?!probe_).*",
+                top=_module(source, path),
+            )
 
-        def compare(mutant: Mutant) -> bool:
-            found = model is not None and mutant.number in model.found
-            return found and formal.equivalent(model, mutant.number, seconds=EQUIVALENCE)
+        def compare(mutant: Mutant) -> str | None:
+            """Where it is seen to be equivalent. What a part can't tell from the original, what is around it can't."""
+            for path in _around(mutant):
+                model = models[path]
+                placed = model is not None and mutant.number in model.found
+                if placed and formal.equivalent(model, mutant.number, seconds=EQUIVALENCE):
+                    return path or self.ip
+            return None
 
         self._each(left, "equivalent", compare, tell)
 
@@ -248,6 +261,21 @@ class Campaign:
     def result(self, mutant: Mutant) -> dict[str, Any]:
         """What each step taken so far found."""
         return self.state.results.get(str(mutant.number), {})
+
+
+def _around(mutant: Mutant) -> list[str]:
+    """Paths of the submodule that a mutant is in and of those around it, the smallest first."""
+    parts = mutant.place.module.split(".") if mutant.place.module else []
+    return [".".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
+
+
+def _module(source: str, path: str) -> str:
+    """The module of RTLIL that stands at a path."""
+    name = r"\.".join(rf"{re.escape(part)}(?:\$\d+)?" for part in ["top", *filter(None, path.split("."))])
+    found = re.search(rf"(?m)^module \\({name})$", source)
+    if found is None:
+        raise ValueError(f"Submodule must be in the design, not {path!r}")
+    return found[1]
 
 
 def _refuted(result: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 from flexserve_sw.attacker.case import ControlKind, Evidence, Level
@@ -35,6 +36,11 @@ def lines_of(bus: FilterBus) -> Lines:
     if bus.lines is None:
         raise RuntimeError("The filter must have its table in memory, not on chip")
     return bus.lines
+
+
+def _always(response: int, *_: int) -> int:
+    """A response to every beat or line."""
+    return response
 
 
 def word_of(state: S) -> int:
@@ -173,7 +179,8 @@ async def fetch_error(scene: BusScene) -> Evidence:
         await evict(scene)
         lines.write(0, lines.forged(0, word_of(S.NORMAL)))
         lines.latency = latency
-        lines.respond_fetch = lambda beat, response=response: 0 if scene.control else response  # type: ignore[misc]
+        answer = 0 if scene.control else response
+        lines.respond_fetch = partial(_always, answer)
         await _struck(scene, FIRST + n, seen, f"response {response} after {latency} cycles")
         lines.write(0, good)
         lines.respond_fetch = lambda beat: 0
@@ -207,7 +214,8 @@ async def lost_line(scene: BusScene) -> Evidence:
         lines.latency = latency
         old = lines.line(0)
         lines.drops = lambda: True
-        lines.respond_store = lambda response=response: 0 if scene.control else response  # type: ignore[misc]
+        answer = 0 if scene.control else response
+        lines.respond_store = partial(_always, answer)
         await scene.start(C.DELEGATE, FIRST, GROUP)
         await scene.report(C.DELEGATE)
         if scene.control:

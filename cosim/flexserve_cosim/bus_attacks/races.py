@@ -190,6 +190,51 @@ async def latency_of_line(scene: BusScene) -> Evidence:
     return Evidence(seen.breaches > 0, seen.seen())
 
 
+@attack("latency-of-miss", "SEC-12", weakness=Weakness.TIMING, level=Level.TABLE)
+async def latency_of_miss(scene: BusScene) -> Evidence:
+    """The service begins to use a page of one of two words, by a secret bit, and neither word is in the cache.
+
+    In every cycle from then until well after the line has come, a device times a denied access of its own to the first
+    of the words: it must not share the line that is on its way for the service, nor wait for it any differently.
+    """
+    bus, seen = scene.bus, Trials()
+    scene.steady = True
+    await scene.boot(pages=WORDS * GROUP, lock=False, grace=5_000)
+    lines, latency = lines_of(bus), 12
+    lines.latency, lines.forgets = latency, False
+    pages = (scene.first, scene.first + GROUP) if scene.protected else (scene.first, scene.first + 1)
+    for page in pages:
+        await scene.lend(page)
+        await scene.store(page * PAGE_BYTES, scene.fresh(16), scene.service, id=2)
+    bus.memory.latency = Rows().latency
+    for ahead, writes, blows in product(range(latency + 8), (False, True), (False, True)):
+        found = []
+        for page in pages:
+            bus.upset(lines.forget)
+            await bus.tick(2)
+            used = page * PAGE_BYTES
+            own = (
+                bus.write(used, scene.fresh(4), scene.service, id=2)
+                if writes
+                else bus.read(used, 4, scene.service, id=2)
+            )
+            await bus.tick(ahead)
+            where = pages[0] * PAGE_BYTES
+            probe = (
+                await scene.store(where, scene.fresh(1), NORMAL, id=1, nsaid=DEVICE)
+                if blows
+                else await scene.fetch(where, 1, NORMAL, id=1, nsaid=DEVICE)
+            )
+            await bus.done(own)
+            await bus.tick(latency)
+            found.append(probe.latency)
+        seen.trials += 1
+        what = f"a {'write' if blows else 'read'}, the service {'writes' if writes else 'reads'} {ahead} cycles before"
+        seen.results[f"{found[0]} and {found[1]} cycles"] += 1
+        seen.breach(found[0] != found[1], f"{what}: {found[0]} and {found[1]} cycles")
+    return Evidence(seen.breaches > 0, seen.seen())
+
+
 async def _storm(scene: BusScene, world: World, identity: int, flood: list[bool]) -> None:
     """Reads and writes of each word in turn, as long as there is something in ``flood``."""
     for n in count():

@@ -14,6 +14,7 @@ from flexserve_sw.errors import UserError
 from ..npubench.alone import Alone
 from ..npubench.campaign import VARIANTS, Mismatch, case, check
 from ..npubench.faults import FAULTS, provoke
+from ..npubench.lists import check_lists
 from ..npubench.suite import GROUPS, Measurements, as_json, figures, measure
 from ..outputs import pending
 from ..report.run import require_plots
@@ -85,7 +86,7 @@ def _page(found: Measurements) -> str:
 
 
 def bench_gemms(options: GemmOptions, console: Console) -> bool:
-    """Run random GEMMs and every fault on NPUs of all sizes; return whether all was right."""
+    """Run random GEMMs, random lists and every fault on NPUs of all sizes; return whether all was right."""
 
     def tell(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
@@ -102,12 +103,17 @@ def bench_gemms(options: GemmOptions, console: Console) -> bool:
             seeds = range(first, options.seed + options.count, len(VARIANTS))
             if not seeds:
                 continue
-            cycles = good = faults = 0
+            cycles = good = ordered = faults = 0
             with Alone(params, seed=options.seed, progress=tell) as npu:
                 for seed in seeds:
                     try:
                         cycles += check(npu, case(seed))
                         good += 1
+                    except Mismatch as error:
+                        wrong.append(str(error))
+                    try:
+                        cycles += check_lists(npu, seed)
+                        ordered += 1
                     except Mismatch as error:
                         wrong.append(str(error))
                 for name in FAULTS:
@@ -117,10 +123,12 @@ def bench_gemms(options: GemmOptions, console: Console) -> bool:
                     except Mismatch as error:
                         wrong.append(str(error))
             tell(
-                f"N = {n}: {good:,} of {len(seeds):,} GEMMs bit-exact in {cycles:,} cycles, "
-                f"{faults} of {len(FAULTS)} faults reported with the NPU good afterwards"
+                f"N = {n}: {good:,} of {len(seeds):,} GEMMs and {ordered:,} of {len(seeds):,} runs of random lists "
+                f"bit-exact in {cycles:,} cycles, {faults} of {len(FAULTS)} faults reported, the NPU good after"
             )
-            sizes.append({"n": n, "gemms": len(seeds), "exact": good, "cycles": cycles, "faults": faults})
+            sizes.append(
+                {"n": n, "gemms": len(seeds), "exact": good, "lists": ordered, "cycles": cycles, "faults": faults}
+            )
         if json is not None:
             json.write_json({"seed": options.seed, "sizes": sizes, "faults": list(FAULTS), "wrong": wrong})
     for text in wrong:

@@ -35,7 +35,7 @@ NAMES = (*DESIGNS, _CALM, _KV, _LARGER, _WIDE)
 """Of all jobs, in order."""
 
 _PRESSURE = 24
-_TOKENS, _LARGER_TOKENS, _WIDE_TOKENS = 24, 8, 8
+_TOKENS, _LARGER_TOKENS = 24, 8
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def bench_jobs() -> Iterator[list[BenchJob]]:
         jobs.append(BenchJob(_LARGER, larger))
         pages, dram_bytes = 1 << 14, 1 << 26
         machine = {"capacity": pages, "dram_bytes": dram_bytes}
-        wide = {**_model(Path(folder), "wide", WIDE), "tokens": _WIDE_TOKENS, "design": "flexserve", **machine}
+        wide = {**_model(Path(folder), "wide", WIDE), "tokens": _TOKENS, "design": "flexserve", **machine}
         yield [*jobs, BenchJob(_WIDE, wide, pages, dram_bytes)]
 
 

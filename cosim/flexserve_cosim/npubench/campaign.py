@@ -15,7 +15,7 @@ from flexserve_sw.regs import NpuFault
 
 from .alone import Alone, Conditions
 
-__all__ = ["LARGEST", "VARIANTS", "Case", "Mismatch", "Operands", "case", "check", "draw"]
+__all__ = ["LARGEST", "VARIANTS", "Case", "Mismatch", "Operands", "case", "check", "conditions", "draw"]
 
 LARGEST = 200
 """Rows, columns and terms of the largest random GEMM."""
@@ -59,14 +59,19 @@ def case(seed: int) -> Case:
         int8=bool(rng.integers(2)),
         relu=bool(rng.integers(2)),
         secure=bool(rng.integers(2)),
-        conditions=Conditions(
-            latency=int(rng.integers(1, 150)),
-            jitter=int(rng.integers(0, 2) * rng.integers(0, 100)),
-            stall=int(rng.choice([0, 0, 100, 300, 600])),
-            overtake=bool(rng.integers(2)),
-            data_first=bool(rng.integers(2)),
-        ),
+        conditions=conditions(rng),
         seed=seed,
+    )
+
+
+def conditions(rng: np.random.Generator) -> Conditions:
+    """Draw how memory behaves."""
+    return Conditions(
+        latency=int(rng.integers(1, 150)),
+        jitter=int(rng.integers(0, 2) * rng.integers(0, 100)),
+        stall=int(rng.choice([0, 0, 100, 300, 600])),
+        overtake=bool(rng.integers(2)),
+        data_first=bool(rng.integers(2)),
     )
 
 

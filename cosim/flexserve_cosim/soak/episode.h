@@ -41,12 +41,12 @@ class Director : public Program {
         reset_(cold);
         if (cold) {
             const uint32_t group = scene_.filter.group, groups = course_.window / group;
-            scene_.window = kMemoryBase / kPage + group * random_.between(1, 2);
+            scene_.window = scene_.memory + group * random_.between(1, 2);
             // With a table in memory more words than are cached.
             size_ = group * random_.between(scene_.filter.table_pages ? groups / 2 + 1 : 1, groups);
             // Behind the largest window, in memory that masters go for too.
             if (scene_.filter.table_pages)
-                scene_.table = kMemoryBase / kPage + course_.window + 2 * group + random_.below(2 * group);
+                scene_.table = scene_.memory + course_.window + 2 * group + random_.below(2 * group);
         }
         scene_.pages = 0;
         scene_.hints.assign(size_, kUnknown);
@@ -57,6 +57,8 @@ class Director : public Program {
         scene_.hot.clear();
         const bool unsound = cold && random_.one_in(scene_.table ? 4 : 24);
         const uint32_t skew = !unsound ? 0 : scene_.table ? random_.pick({0, 1, 2, 2}) : random_.pick({0, 1});
+        uint32_t forgotten = 0;
+        co_await read("FLEX_SECURE.QUERY_PAGE", forgotten);
         scene_.traffic = random_.one_in(2);  // the gate is closed: nothing may be accepted
         co_await regions();
         co_await write("TZC.ACTION", random_.below(4));
@@ -103,8 +105,8 @@ class Director : public Program {
         for (uint32_t n = 0; n <= 3; ++n) {
             const std::string region = "TZC.REGION" + std::to_string(n) + ".";
             const uint32_t first = random_.below(scene_.memory_pages), count = random_.between(1, 40);
-            if (n) co_await write(region + "BASE_LOW", static_cast<uint32_t>(kMemoryBase + first * kPage));
-            if (n) co_await write(region + "TOP_LOW", static_cast<uint32_t>(kMemoryBase + (first + count) * kPage - 1));
+            if (n) co_await write(region + "BASE_LOW", static_cast<uint32_t>((scene_.memory + first) * kPage));
+            if (n) co_await write(region + "TOP_LOW", static_cast<uint32_t>((scene_.memory + first + count) * kPage - 1));
             co_await write(region + "ID_ACCESS", n ? names[random_.below(6)] : names[random_.below(3)]);
             co_await write(region + "ATTRIBUTES", n > used ? 0 : n ? worlds[random_.below(5)] : worlds[random_.below(2)]);
         }
@@ -166,7 +168,9 @@ class Director : public Program {
             // The backlog comes last: a grace period that ends in between moves its pages there.
             for (uint32_t n = 0; n < scene_.filter.timers; ++n) {
                 uint32_t pages = 0;
-                co_await read("FLEX_SECURE.TIMER" + std::to_string(n) + ".COUNT", pages);
+                const std::string timer = "FLEX_SECURE.TIMER" + std::to_string(n);
+                co_await read(timer + ".COUNT", pages);
+                if (random_.one_in(4)) co_await read(timer + (random_.one_in(2) ? ".FIRST" : ".LEFT"), value);
                 running += pages;
             }
             co_await other("FLEX_NORMAL.SCRUB_BACKLOG", value);

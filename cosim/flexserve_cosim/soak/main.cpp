@@ -92,7 +92,7 @@ class Bench {
         f.grace_max = static_cast<uint32_t>(options.at("grace_max"));
         f.line_bytes = static_cast<uint32_t>(options.at("line_bytes"));
         f.table_pages = static_cast<uint32_t>(options.at("table_pages"));
-        return Scene(f, log, course.window + 4 * f.group);
+        return Scene(f, log, options.at("memory"), course.window + 4 * f.group);
     }
     void reset(bool cold) {
         scene_.log.add(Kind::kReset, scene_.cycle, cold);

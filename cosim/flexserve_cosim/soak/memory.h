@@ -127,7 +127,7 @@ class Memory {
             return;
         }
         const uint64_t page = a.address / kPage;
-        uint64_t& pass = passes_[page - kMemoryBase / kPage];
+        uint64_t& pass = passes_[page - scene_.memory];
         if (a.response) {
             pass = 0;
             scene_.log.add(Kind::kScrubError, scene_.cycle, static_cast<uint32_t>(page));
@@ -139,7 +139,7 @@ class Memory {
     void check_scrubbed(uint64_t page) {
         const uint32_t bursts = scene_.filter.scrub_bursts();
         const uint64_t all = bursts == 64 ? ~0ULL : (1ULL << bursts) - 1;
-        if (passes_[page - kMemoryBase / kPage] != all) throw Violation("a page is returned before all its zeros are answered");
+        if (passes_[page - scene_.memory] != all) throw Violation("a page is returned before all its zeros are answered");
         const auto* at = &bytes_[offset(page * kPage)];
         if (std::any_of(at, at + kPage, [](uint8_t byte) { return byte != 0; }))
             throw Violation("a page is returned that is not all zeros (SEC-01)");
@@ -175,7 +175,7 @@ class Memory {
 
     uint64_t due() { return scene_.cycle + scene_.weather.latency + random_.below(scene_.weather.spread); }
     size_t offset(uint64_t address) const {
-        const uint64_t at = address - kMemoryBase;
+        const uint64_t at = address - scene_.memory * kPage;
         if (at >= bytes_.size()) throw Violation("an address goes to memory that no master uses");
         return at;
     }
@@ -191,7 +191,7 @@ class Memory {
             throw Violation("a scrub burst is not what it must be");
         if (!scene_.in_window(a.address)) throw Violation("a scrub goes outside the window");
         if (a.address % kPage) return;
-        passes_[a.address / kPage - kMemoryBase / kPage] = 0;
+        passes_[a.address / kPage - scene_.memory] = 0;
         scene_.log.add(Kind::kScrub, scene_.cycle, static_cast<uint32_t>(a.address / kPage));
     }
     void user_beat(Live& live, uint32_t beat, const uint8_t* data, const uint8_t* strobes) {

@@ -20,6 +20,7 @@ from flexserve_sw.regs import FLEX_NORMAL, FLEX_SECURE, TZC, RecallCommand, Reca
 from .claims import Change, Drained, Evidence
 from .records import Events, Kind, Mismatch
 from .regions import Opening, RegionRegisters
+from .timers import TimerReads
 
 __all__ = ["Replay"]
 
@@ -71,11 +72,12 @@ class Replay:
         self._unwritten: set[int] = set()
         self._scrubbing: dict[int, int] = {}
         self._flags: set[str] = set()
-        self._registers = {FLEX_SECURE.MANAGERS: 1, FLEX_SECURE.GRACE: 0}
+        self._registers = {FLEX_SECURE.MANAGERS: 1, FLEX_SECURE.GRACE: 0, FLEX_SECURE.QUERY_PAGE: 0}
         self._known = self._quiet = False
         self._push = (-1, 0)
         self._cleared = 0
         self._opening = 0
+        self._timers = TimerReads(params.timers, line=self._line())
 
     def run(self, events: Events) -> None:
         """Go through the events of the episode; raises :class:`Mismatch`."""
@@ -150,8 +152,10 @@ class Replay:
         target = TRANSITIONS[known][2] if known in TRANSITIONS else None
         pages = set(range(frame.first, frame.first + frame.count)) if outcome.result is R.OK else set()
         self._take(cycle, what, pages, target)
-        if outcome.result is R.OK and code == C.RECALL:
-            self._flags.add("recall")
+        if outcome.result is R.OK:
+            self._timers.stirred = cycle
+            if code == C.RECALL:
+                self._flags.add("recall")
 
     def _take(self, cycle: int, what: str, pages: set[int], target: RecallState | None) -> None:
         """The table walk since the last decision must have changed exactly these pages, once each."""
@@ -179,6 +183,7 @@ class Replay:
         pages = golden.expire(max(first, timer.deadline))
         golden.running = others
         self._take(cycle, "an expiry", set(pages), S.SCRUBBING)
+        self._timers.stirred = cycle
         self._flags.add("expired")
         self.seen["grace period ran out"] += 1
         if len(pages) < timer.count:
@@ -320,6 +325,8 @@ class Replay:
             self._same(taken, "STATUS", data, answer.result << 4)
         elif address == port.OFFENDER and not self._frames[number].busy:
             self._same(taken, "OFFENDER", data, answer.offender)
+        elif address == FLEX_SECURE.QUERY_PAGE:
+            self._same(taken, "QUERY_PAGE", data, self._registers[address])
         elif address == FLEX_NORMAL.FREED_POP:
             self._pop(taken, data)
         elif address == FLEX_SECURE.CONTROL and data & 4:
@@ -331,6 +338,9 @@ class Replay:
             self.seen["gate closed under traffic"] += 1
         elif self._quiet:
             self._look(taken, address, data)
+        elif self._known and not self._walk and not any(frame.busy for frame in self._frames):
+            complaint = self._timers.wrong(taken, address, data, self._table(taken, "timers are read"))
+            self._expect(taken, complaint is None, complaint or "")
 
     def _pop(self, taken: int, data: int) -> None:
         golden = self._table(taken, "a freed page is taken")

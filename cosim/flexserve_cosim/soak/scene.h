@@ -11,7 +11,6 @@
 namespace soak {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kMemoryBase = 0x80000000;
 constexpr uint32_t kMaxBytes = 128;  // of a data beat
 
 enum State : uint8_t { kNormal, kDelegated, kFlex, kRecalling, kScrubbing, kSealed, kUnknown = 7 };
@@ -57,12 +56,14 @@ struct Weather {
 };
 
 struct Scene {
-    Scene(const Filter& parameters, Log& records, uint32_t total) : filter(parameters), log(records), memory_pages(total) {}
+    Scene(const Filter& parameters, Log& records, uint64_t first, uint32_t total)
+        : filter(parameters), log(records), memory(first), window(first), memory_pages(total) {}
 
     Filter filter;
     Log& log;
     uint64_t cycle = 1;                    // 0 means never
-    uint64_t window = kMemoryBase / kPage;  // first page frame
+    uint64_t memory;                       // first page frame
+    uint64_t window;                       // first page frame
     uint32_t pages = 0;                    // of the window; 0: not enabled
     uint64_t table = 0;                    // first page frame of the page-state table in memory
     uint32_t memory_pages;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ __all__ = ["VARIANTS", "Bench", "Course", "SimulationFailed", "bench", "filter_p
 
 _HERE = Path(__file__).parent
 _VIOLATION = 3
+_MEMORY_END = (1 << 20) - 4096
+"""Page frames below which memory begins, somewhere else for every seed: it ends below 4 GiB, as regions have it."""
 
 DRIVER = tuple(sorted([*_HERE.glob("*.cpp"), *_HERE.glob("*.h")]))
 """The C++ around the filter."""
@@ -66,7 +69,7 @@ VARIANTS: dict[str, tuple[FlexMemParams, int]] = {
             denied_depth=2,
             denied_writes=2,
         ),
-        24,
+        64,
     ),
     "cached": (
         FlexMemParams(
@@ -136,6 +139,7 @@ def simulate(
         "episode": course.episode,
         "stretch": course.stretch,
         "window": bench.window,
+        "memory": params.group * random.Random(seed).randrange(1, _MEMORY_END // params.group),
         "line_bytes": 0 if params.cache_lines is None else line_bytes(params),
         "table_pages": 0 if params.cache_lines is None else memory_pages(params),
         "mutsel": mutant,

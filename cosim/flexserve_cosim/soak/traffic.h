@@ -276,7 +276,7 @@ class Direction {
         }
     }
     uint64_t page() {
-        if (!scene_.pages || random_.percent(10)) return kMemoryBase / kPage + random_.below(scene_.memory_pages);
+        if (!scene_.pages || random_.percent(10)) return scene_.memory + random_.below(scene_.memory_pages);
         if (scene_.table && random_.one_in(64)) return scene_.table;
         if (random_.percent(6)) {  // around the window's edges
             const uint64_t edge = random_.one_in(2) ? scene_.window : scene_.window + scene_.pages;

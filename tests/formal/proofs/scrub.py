@@ -65,6 +65,10 @@ def answers(h: Harness, **params: int) -> None:
     h.prove("finished_page_is_in_a_slot", ~walk.finish | finishing, lemma=True)
     h.prove("finished_page_is_one", ~walk.finish | (walk.pages.first == walk.pages.last), lemma=True)
 
+    offered, done = inner("scrubber.finish__valid"), inner("scrubber.finish__payload")
+    kept = h.past(offered & ~inner("engine.finish__ready"))
+    h.prove("finished_page_is_offered_until_it_is_taken", ~kept | (offered & (done == h.past(done))), sec="SEC-07")
+
     leaves = g.initialised & scrubbing & (after != g.state)
     h.prove("every_burst_is_answered_before_the_page_returns", ~leaves | (okay & ~waiting), sec="SEC-01 SEC-02")
     h.prove("scrubbing_leads_to_normal_alone", ~leaves | g.is_in(after, S.NORMAL), sec="SEC-04")

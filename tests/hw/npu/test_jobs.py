@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from harness import REG, Bench
 
+from flexserve_cosim.npubench.lists import descriptor
 from flexserve_hw.params import NpuParams
 from flexserve_sw import npu
 from flexserve_sw.machine import BusFault, Response
@@ -170,65 +171,12 @@ def random_job(rng, caps):
     """A job of any legal descriptors, fenced but for STOREs in a row: memory 0x10000 to 0x1FFFF in, 0x20000 on out."""
     job = []
     for _ in range(8):
-        kind = rng.integers(3)
-        if kind == 2 and len(job) > 1 and isinstance(job[-2], npu.Store):
+        drawn = descriptor((npu.Load, npu.Matmul, npu.Store)[rng.integers(3)], rng, caps)
+        if drawn is None:
+            continue
+        if isinstance(drawn, npu.Store) and len(job) > 1 and isinstance(job[-2], npu.Store):
             job.pop()
-        if kind == 0:
-            space = NpuSpace(int(rng.integers(3)))
-            depth = (caps.a_words, caps.w_words, caps.q_words)[space]
-            rows, row_bytes = int(rng.integers(1, 5)), int(rng.integers(1, 100))
-            words = caps.tiles(row_bytes)
-            row_step, word_step = (int(rng.integers(0, 9)) for _ in range(2))
-            reach = (rows - 1) * row_step + (words - 1) * word_step
-            if reach >= depth:
-                continue
-            job.append(
-                npu.Load(
-                    space=space,
-                    address=0x10000 + 16 * int(rng.integers(0, 3000)),
-                    stride=16 * int(rng.integers(0, 300)),
-                    rows=rows,
-                    row_bytes=row_bytes,
-                    base=int(rng.integers(0, depth - reach)),
-                    row_step=row_step,
-                    word_step=word_step,
-                )
-            )
-        elif kind == 1:
-            m = int(rng.integers(1, min(2 * caps.n, caps.c_rows // 3) + 1))
-            k, n = (int(rng.integers(1, 2 * caps.n + 1)) for _ in range(2))
-            k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
-            w_step = int(rng.integers(0, k_tiles * caps.n + 1))
-            job.append(
-                npu.Matmul(
-                    m=m,
-                    k=k,
-                    n=n,
-                    a_base=int(rng.integers(0, caps.a_words - (k_tiles - 1) * 3 - m + 1)),
-                    a_step=3,
-                    w_base=int(rng.integers(0, caps.w_words - k_tiles * caps.n - (n_tiles - 1) * w_step + 1)),
-                    w_step=w_step,
-                    c_base=int(rng.integers(0, caps.c_rows - (n_tiles - 1) * m - m + 1)),
-                    c_step=m,
-                    accumulate=bool(rng.integers(2)),
-                )
-            )
-        else:
-            rows, n, quantise = int(rng.integers(1, 5)), int(rng.integers(1, 3 * caps.n)), bool(rng.integers(2))
-            job.append(
-                npu.Store(
-                    address=0x20000 + 16 * int(rng.integers(0, 2000)),
-                    stride=-(-n // 4) * 16 + 16 * int(rng.integers(0, 20)) * int(rng.integers(2)),
-                    rows=rows,
-                    n=n,
-                    c_base=int(rng.integers(0, caps.c_rows - 3 * rows)),
-                    c_step=rows,
-                    quantise=quantise,
-                    relu=quantise and bool(rng.integers(2)),
-                    q_base=4 * int(rng.integers(0, (caps.q_words - 8 * caps.tiles(n)) // 4 + 1)),
-                )
-            )
-        job.append(npu.Fence())
+        job += [drawn, npu.Fence()]
     return job
 
 

@@ -97,7 +97,8 @@ class RecallTable:
 
     def state(self, unit: int) -> RecallState | None:
         """State of ``unit``, or None outside the window."""
-        return self.states[unit - self.base] if 0 <= unit - self.base < self.count else None
+        index = unit - self.base
+        return self.states[index] if 0 <= index < self.count else None
 
     def allows(self, unit: int, world: World) -> bool:
         """Whether ``world`` may access ``unit``. Units outside the window are not this table's to deny."""

@@ -20,6 +20,8 @@ T = TypeVar("T")
 class Latch:
     """One-way latch between tasks: the machine protocol's event, and the only thing a task can wait on."""
 
+    __slots__ = ("_kernel", "_set", "_waiters")
+
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._set = False
@@ -135,11 +137,14 @@ class Kernel:
         self._ready: deque[SimTask[Any]] = deque()
         self._paused: list[Latch] = []
         self._tasks: list[SimTask[Any]] = []
+        self._room = 16  # tasks at which those that have ended are forgotten
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> SimTask[T]:
         """Start a coroutine beside the caller."""
         task = SimTask(self, coroutine, name=name)
-        self._tasks = [other for other in self._tasks if not other.done() or other.lost]
+        if len(self._tasks) >= self._room:
+            self._tasks = [other for other in self._tasks if not other.done() or other.lost]
+            self._room = 2 * len(self._tasks) + 16
         self._tasks.append(task)
         self._ready.append(task)
         return task

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
-__all__ = ["Instant", "Span", "Timeline", "attribute"]
+__all__ = ["Instant", "OpenSpan", "Span", "Timeline", "attribute"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,25 @@ class Instant:
         return {"type": "instant", "track": self.track, "name": self.name, "at": self.at, "detail": self.detail}
 
 
+class OpenSpan:
+    """A span that is not over; :meth:`Timeline.span` makes it."""
+
+    __slots__ = ("_begin", "_detail", "_name", "_timeline", "_track")
+
+    def __init__(self, timeline: Timeline, track: str, name: str, detail: dict[str, Any]) -> None:
+        self._timeline, self._track, self._name, self._detail = timeline, track, name, detail
+        self._begin = 0
+
+    def __enter__(self) -> dict[str, Any]:
+        self._begin = self._timeline.now
+        return self._detail
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timeline.add(Span(self._track, self._name, self._begin, self._timeline.now, self._detail))
+
+
 class Timeline:
     """Record of a run. ``clock`` gives the present cycle; ``listener`` is called with every entry as it is made."""
 
@@ -50,17 +69,17 @@ class Timeline:
         self.spans: list[Span] = []
         self.instants: list[Instant] = []
 
-    @contextmanager
-    def span(self, track: str, name: str, **detail: Any) -> Iterator[dict[str, Any]]:
-        """Record the time spent inside, also when it is left by an exception.
+    def span(self, track: str, name: str, **detail: Any) -> OpenSpan:
+        """Record the time spent inside, as a context, also when it is left by an exception.
 
-        What is put in the yielded dict is kept.
+        What is put in the dict that it gives is kept.
         """
-        begin = self._clock()
-        try:
-            yield detail
-        finally:
-            self.add(Span(track, name, begin, self._clock(), detail))
+        return OpenSpan(self, track, name, detail)
+
+    @property
+    def now(self) -> int:
+        """The present cycle."""
+        return self._clock()
 
     def add(self, span: Span) -> None:
         """Record a span that is over."""

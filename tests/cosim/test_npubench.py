@@ -1,7 +1,6 @@
 """What the NPU must not lose: its cycles in the phone's SoC, its bits at every size, a clean end of each fault."""
 
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -68,7 +67,7 @@ def test_lists_need_their_tokens(npu, monkeypatch):
 
     def bare(rng, caps):
         none = dict.fromkeys(("wait_prev", "wait_next", "signal_prev", "signal_next"), False)
-        return [replace(descriptor, **none) for descriptor in token_list(rng, caps)]
+        return [descriptor._replace(**none) for descriptor in token_list(rng, caps)]
 
     monkeypatch.setattr("flexserve_cosim.npubench.lists.token_list", bare)
     complaints = [complaint for seed in range(SEED, SEED + 10) if (complaint := _complaint(npu, seed))]

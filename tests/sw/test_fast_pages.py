@@ -284,3 +284,44 @@ def test_unsound_window_is_never_taken_over(base: int, pages: int) -> None:
         assert await machine.read_register(FLEX_SECURE.CONTROL, by=S) == 2
 
     run(program, booted=False)
+
+
+@pytest.mark.parametrize("pages", [1, 2, 8, 9, 20])
+@pytest.mark.parametrize("offset", [0, 4080, 1600])
+@pytest.mark.parametrize("write", [False, True])
+def test_transfer_at_once_takes_as_long_and_moves_the_same_as_one_beside_which_something_happens(
+    pages: int, offset: int, write: bool
+) -> None:
+    length = pages * PAGE_BYTES - 32
+    payload = bytes(range(256)) * (length // 256 + 1)
+
+    async def program(machine: FastMachine) -> tuple[list[int], bytes]:
+        took = []
+        for other in (1, 1 << 20):
+            ticking = machine.spawn(machine.delay(other), name="something else")
+            await machine.delay(0)
+            if other == 1:
+                await ticking.join()
+            begin = machine.now
+            for _ in range(2):
+                if write:
+                    await machine.store(OUTSIDE + offset, payload[:length], by=N)
+                else:
+                    await machine.load(OUTSIDE + offset, length, by=N)
+            took.append(machine.now - begin)
+            assert ticking.done() is (other == 1)
+            ticking.cancel()
+            interrupted = machine.spawn(machine.load(OUTSIDE + offset, length, by=N), name="in steps")
+            begin = machine.now
+            await machine.delay(3)
+            data = await interrupted.join()
+            took.append(machine.now - begin)
+        return took, data
+
+    (quiet, stepped, busy, again), data = run(program)
+    assert quiet == busy
+    assert stepped == again
+    if not write:
+        assert quiet == 2 * stepped
+    else:
+        assert data == payload[:length]

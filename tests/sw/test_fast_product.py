@@ -1,12 +1,12 @@
 """A job that is recognised as a product does to memory, and leaves in the NPU, what its descriptors do one by one."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from flexserve_sw import npu
+from flexserve_sw.fast.memory import DramTiming
 from flexserve_sw.fast.product import Product
+from flexserve_sw.fast.program import Program
 from flexserve_sw.regs import NpuSpace
 
 BASE = 0x8000_0000
@@ -37,13 +37,18 @@ def gemm(m: int, k: int, n: int, caps: npu.Caps) -> list[npu.Descriptor]:
     )
 
 
+def find(program: list[npu.Descriptor], caps: npu.Caps) -> Product | None:
+    """What the machine finds in the encoded list."""
+    return Program(npu.encode_program(program), caps, DramTiming()).product(BASE)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_product_equals_the_descriptors_in_memory_and_in_the_scratchpads(seed: int) -> None:
     rng = np.random.default_rng(seed)
     caps = npu.Caps(n=int(rng.choice([4, 8, 16, 32])))
     m, k, n = (int(size) for size in rng.integers(1, [60, 200, 120]))
     program = gemm(m, k, n, caps)
-    product = Product.find(program, caps, BASE)
+    product = find(program, caps)
     assert product is not None
     state, left = (npu.NpuState(caps) for _ in range(2))
     for contents in (seed, seed, seed + 1000):
@@ -56,10 +61,47 @@ def test_product_equals_the_descriptors_in_memory_and_in_the_scratchpads(seed: i
             assert np.array_equal(getattr(left, name), getattr(state, name)), name
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_lists_over_other_pages_are_told_apart(seed: int) -> None:
+    """Loads and stores of one GEMM, moved to other pages of memory: some keep their neighbours, some get new ones."""
+    rng = np.random.default_rng(seed)
+    caps = npu.Caps()
+    program = gemm(3, 180, 96, caps)
+    pages = sorted({d.address // 4096 for d in program if isinstance(d, npu.Load | npu.Store)})
+    for _ in range(4):
+        moved = dict(zip(pages, rng.permutation(np.arange(0, SIZE // 4096 - 8, 8))[: len(pages)].tolist(), strict=True))
+        job = [
+            d._replace(address=BASE + moved[d.address // 4096] * 4096 + d.address % 4096)
+            if isinstance(d, npu.Load | npu.Store) else d
+            for d in program
+        ]  # fmt: skip
+        product = find(job, caps)
+        assert product is not None
+        expected, found = Place(seed), Place(seed)
+        npu.execute(job, expected.read, expected.write, caps)
+        found.run(product)
+        assert np.array_equal(found.bytes, expected.bytes)
+
+
+def test_list_worked_out_with_another_knows_its_own_pages_and_time() -> None:
+    caps, timing = npu.Caps(), DramTiming()
+    job = gemm(3, 180, 96, caps)
+    moved = [d._replace(address=d.address + 0x10_0000) if isinstance(d, npu.Load | npu.Store) else d for d in job]
+    shifted = [d._replace(address=d.address + 0x10) if isinstance(d, npu.Load) else d for d in job]
+    first, second, third = (Program(npu.encode_program(list_), caps, timing) for list_ in (job, moved, shifted))
+    assert second.reads == {page + 0x100 for page in first.reads}
+    assert second.writes == {page + 0x100 for page in first.writes}
+    assert list(second.descriptors) == moved
+    for program, descriptors in ((first, job), (second, moved), (third, shifted)):
+        times = npu.job_times(descriptors, caps, latency=timing.latency)
+        assert program.cycles == times.cycles
+        assert program.handed == times.handed[-1]
+
+
 def test_changed_weights_are_seen() -> None:
     caps = npu.Caps()
     program = gemm(1, 16, 16, caps)
-    product = Product.find(program, caps, BASE)
+    product = find(program, caps)
     assert product is not None
     place = Place(1)
     place.write(A, bytes([1]) + bytes(15))
@@ -74,19 +116,19 @@ def test_job_that_reads_what_an_earlier_one_left_or_quantises_is_no_product() ->
     program = gemm(4, 32, 16, caps)
     for kind in (npu.Load, npu.Matmul):
         without = [descriptor for descriptor in program if not isinstance(descriptor, kind)]
-        assert Product.find(without, caps, BASE) is None, kind
-    adding = [dataclasses.replace(d, accumulate=True) if isinstance(d, npu.Matmul) else d for d in program]
-    assert Product.find(adding, caps, BASE) is None
+        assert find(without, caps) is None, kind
+    adding = [d._replace(accumulate=True) if isinstance(d, npu.Matmul) else d for d in program]
+    assert find(adding, caps) is None
     for change in ({"quantise": True}, {"rows": 5}, {"c_base": 1}):
-        stores = [dataclasses.replace(d, **change) if isinstance(d, npu.Store) else d for d in program]
-        assert Product.find(stores, caps, BASE) is None, change
+        stores = [d._replace(**change) if isinstance(d, npu.Store) else d for d in program]
+        assert find(stores, caps) is None, change
     parameters = npu.Load(
         space=NpuSpace.PARAMETERS, address=W, stride=128, rows=1, row_bytes=128, base=0, row_step=8, word_step=1
     )
-    assert Product.find([parameters, *program], caps, BASE) is None
+    assert find([parameters, *program], caps) is None
 
 
 def test_results_that_are_written_twice_are_left_to_the_descriptors() -> None:
     caps = npu.Caps()
     program = gemm(4, 32, 16, caps)
-    assert Product.find([*program, program[-1]], caps, BASE) is None
+    assert find([*program, program[-1]], caps) is None

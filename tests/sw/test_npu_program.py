@@ -1,6 +1,7 @@
 """Golden NPU executor and GEMM programs against plain numpy."""
 
 import dataclasses
+import typing
 
 import numpy as np
 import pytest
@@ -75,6 +76,43 @@ def test_gemm_program_computes_the_product_for_any_shape(seed):
     rows = ram.bytes[C : C + m * arguments["c_stride"]].reshape(m, -1)
     assert (rows[:, 4 * n :] == 0xA5).all()
     assert (ram.bytes[C + m * arguments["c_stride"] :] == 0xA5).all()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_weights_that_lie_row_by_row_give_the_same_product(seed):
+    rng = np.random.default_rng(seed)
+    caps = [npu.Caps(n=4, a_words=256, w_words=256), SMALL[8], npu.Caps(n=8), npu.Caps(n=16), npu.Caps(n=32)][seed % 5]
+    m, k, n = (int(rng.choice([1, 2, rng.integers(1, 40), rng.integers(1, 200)])) for _ in range(3))
+    ram = Ram()
+    arguments, expected = place_gemm(ram, rng, m, k, n, caps)
+    word = max(16, caps.n)
+    tiles = ram.bytes[W : W + caps.tiles(n) * caps.tiles(k) * caps.n**2].view(np.int8)
+    matrix = tiles.reshape(caps.tiles(n), -1, caps.n).transpose(1, 0, 2).reshape(caps.tiles(k) * caps.n, -1)[:k, :n]
+    stride = -(-n // word) * word + int(rng.integers(0, 3)) * 16
+    rows = rng.integers(-128, 128, (k, stride), dtype=np.int8)
+    rows[:, :n] = matrix
+    ram.bytes[W : W + 0x10_0000] = 0xA5
+    ram.bytes[W : W + rows.size] = rows.reshape(-1).view(np.uint8)
+    gemm = npu.Gemm(**{name: value for name, value in arguments.items() if name != "caps"}, w_stride=stride)
+    jobs = [npu.gemm_program(**arguments, w_stride=stride)]
+    if m * caps.tiles(k) <= caps.a_words // 4 and m <= 16:
+        jobs.append(npu.packed_program([gemm], caps))
+    for job in jobs:
+        state = npu.NpuState(caps)
+        state.a[:], state.w[:], state.c[:] = 99, 77, 12345
+        ram.bytes[C : C + m * arguments["c_stride"]] = 0
+        npu.execute(job, ram.read, ram.write, caps, state=state)
+        np.testing.assert_array_equal(read_c(ram, arguments), expected, err_msg=f"{seed=} {(m, k, n)} {caps}")
+        reads = [d for d in job if isinstance(d, npu.Load) and d.space is NpuSpace.WEIGHTS]
+        assert all(d.address + (d.rows - 1) * d.stride + d.row_bytes <= W + rows.size for d in reads)
+
+
+def test_rows_of_weights_are_as_far_apart_as_they_are_read():
+    arguments = dict(m=1, k=20, n=20, a_addr=A, a_stride=32, w_addr=W, c_addr=C, c_stride=80)
+    with pytest.raises(ValueError, match="must be at least 32 bytes apart, not 16"):
+        npu.gemm_program(**arguments, w_stride=16, caps=npu.Caps())
+    with pytest.raises(ValueError, match="multiple of 16, not 40"):
+        npu.gemm_program(**arguments, w_stride=40, caps=npu.Caps())
 
 
 @pytest.mark.parametrize(
@@ -167,17 +205,17 @@ def test_descriptors_survive_encoding(seed):
 
     def pick(kind):
         values = {}
-        for f in dataclasses.fields(kind):
-            if f.type == "bool":
-                values[f.name] = bool(rng.integers(2))
-            elif f.name == "space":
-                values[f.name] = NpuSpace(int(rng.integers(2)))
-            elif f.name == "address":
-                values[f.name] = int(rng.integers(1 << 40))
-            elif f.name == "stride":
-                values[f.name] = int(rng.integers(1 << 32))
+        for name, type_ in typing.get_type_hints(kind).items():
+            if type_ is bool:
+                values[name] = bool(rng.integers(2))
+            elif name == "space":
+                values[name] = NpuSpace(int(rng.integers(2)))
+            elif name == "address":
+                values[name] = int(rng.integers(1 << 40))
+            elif name == "stride":
+                values[name] = int(rng.integers(1 << 32))
             else:
-                values[f.name] = int(rng.integers(1 << 16))
+                values[name] = int(rng.integers(1 << 16))
         return kind(**values)
 
     for kind in (npu.Fence, npu.Load, npu.Matmul, npu.Store):
@@ -205,22 +243,22 @@ STORE = npu.Store(address=C, stride=16, rows=4, n=4, c_base=0, c_step=4)
 @pytest.mark.parametrize(
     ("bad", "code"),
     [
-        (dataclasses.replace(LOAD, address=A + 8), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, stride=24), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, rows=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, row_bytes=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, wait_prev=True), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(STORE, signal_next=True), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(address=A + 8), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(stride=24), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(rows=0), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(row_bytes=0), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(wait_prev=True), NpuFault.BAD_DESCRIPTOR),
+        (STORE._replace(signal_next=True), NpuFault.BAD_DESCRIPTOR),
         (npu.Fence(wait_next=True), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(MATMUL, k=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(STORE, n=0), NpuFault.BAD_DESCRIPTOR),
-        (dataclasses.replace(LOAD, base=25), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(LOAD, space=NpuSpace.ACTIVATIONS, rows=2, row_step=61), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, a_base=61), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, w_base=29), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, n=8, w_step=29), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(MATMUL, n=8, c_step=29), NpuFault.SCRATCHPAD_RANGE),
-        (dataclasses.replace(STORE, c_base=29), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(k=0), NpuFault.BAD_DESCRIPTOR),
+        (STORE._replace(n=0), NpuFault.BAD_DESCRIPTOR),
+        (LOAD._replace(base=25), NpuFault.SCRATCHPAD_RANGE),
+        (LOAD._replace(space=NpuSpace.ACTIVATIONS, rows=2, row_step=61), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(a_base=61), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(w_base=29), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(n=8, w_step=29), NpuFault.SCRATCHPAD_RANGE),
+        (MATMUL._replace(n=8, c_step=29), NpuFault.SCRATCHPAD_RANGE),
+        (STORE._replace(c_base=29), NpuFault.SCRATCHPAD_RANGE),
     ],
 )
 def test_illegal_descriptors_fault_before_they_do_anything(bad, code):
@@ -239,13 +277,13 @@ def test_illegal_descriptors_fault_before_they_do_anything(bad, code):
 def test_the_largest_legal_place_does_not_fault(bad):
     room = {npu.Load: {"base": 24}, npu.Matmul: {"a_base": 60, "w_base": 28, "c_base": 28}, npu.Store: {"c_base": 28}}
     ram = Ram()
-    npu.execute([dataclasses.replace(bad, **room[type(bad)])], ram.read, ram.write, SMALL[4])
+    npu.execute([bad._replace(**room[type(bad)])], ram.read, ram.write, SMALL[4])
 
 
 def test_a_denied_page_is_a_bus_error_at_its_first_byte():
     ram = Ram()
     ram.denied.add((A + 4096) // 4096)
-    job = [dataclasses.replace(LOAD, address=A + 4096 - 16, row_bytes=32)]
+    job = [LOAD._replace(address=A + 4096 - 16, row_bytes=32)]
     with pytest.raises(npu.NpuFaulted) as caught:
         npu.execute(job, ram.read, ram.write, SMALL[4])
     assert (caught.value.code, caught.value.address) == (NpuFault.BUS_ERROR, A + 4096)
@@ -283,7 +321,7 @@ def test_a_list_past_the_end_of_the_address_space_is_a_fetch_error():
 def test_waiting_for_a_token_that_nobody_gave_stalls():
     ram = Ram()
     with pytest.raises(npu.NpuStalled):
-        npu.execute([dataclasses.replace(MATMUL, wait_prev=True)], ram.read, ram.write, SMALL[4])
+        npu.execute([MATMUL._replace(wait_prev=True)], ram.read, ram.write, SMALL[4])
 
 
 def test_programs_leave_no_token_behind_and_take_none_in_vain():

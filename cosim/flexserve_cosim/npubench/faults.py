@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from flexserve_sw.machine import BEAT_BYTES
@@ -36,7 +36,7 @@ def _change(kind: type[Load | Matmul | Store], **fields: Any) -> Callable[[Alone
 
     def make(npu: Alone, drawn: Operands) -> list[Descriptor]:
         index = max(i for i, descriptor in enumerate(drawn.program) if isinstance(descriptor, kind))
-        changed = replace(drawn.program[index], **fields)
+        changed = drawn.program[index]._replace(**fields)
         return [*drawn.program[:index], changed, *drawn.program[index + 1 :]]
 
     return make
@@ -60,7 +60,7 @@ def _deny_list(npu: Alone, drawn: Operands) -> list[Descriptor]:
 
 def _starve(npu: Alone, drawn: Operands) -> list[Descriptor]:
     waiting = next(descriptor for descriptor in drawn.program if isinstance(descriptor, Matmul))
-    return [*drawn.program, replace(waiting, wait_prev=True)]
+    return [*drawn.program, waiting._replace(wait_prev=True)]
 
 
 def _whole(npu: Alone, drawn: Operands) -> list[Descriptor]:

@@ -169,7 +169,7 @@ def _corner(rng: np.random.Generator, caps: Caps) -> Caps:
 
 def _flagged(found: _Unit, flag: str) -> _Unit:
     flags: dict[str, Any] = {flag: True}
-    return replace(found, **flags)
+    return found._replace(**flags)
 
 
 def _place(found: _Unit, placed: list[_Placed], caps: Caps, *, spare: bool) -> None:

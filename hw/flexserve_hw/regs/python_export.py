@@ -19,20 +19,23 @@ from enum import IntEnum
 from typing import Generic, TypeVar
 
 
-@dataclass(frozen=True)
 class Field:
     """Bits ``lsb`` to ``lsb + width - 1`` of a 32-bit register or descriptor word."""
 
-    lsb: int
-    width: int
+    __slots__ = ("_end", "_mask", "lsb", "width")
+
+    def __init__(self, lsb: int, width: int) -> None:
+        self.lsb, self.width = lsb, width
+        self._end = 1 << width
+        self._mask = self._end - 1
 
     def get(self, word: int) -> int:
         """Value of the field in ``word``."""
-        return (word >> self.lsb) & ((1 << self.width) - 1)
+        return word >> self.lsb & self._mask
 
     def put(self, value: int) -> int:
         """``value`` shifted into place; ``ValueError`` if it does not fit."""
-        if not 0 <= value < 1 << self.width:
+        if not 0 <= value < self._end:
             raise ValueError(f"Field value must fit {self.width} bits, not {value!r}")
         return value << self.lsb
 
@@ -45,27 +48,37 @@ class Block:
 
 
 class Reg:
-    """Offset in a block; on an instance, the register's byte address."""
+    """Offset in a block; on an instance, the register's byte address, which the instance keeps."""
 
     def __init__(self, offset: int) -> None:
         self.offset = offset
+        self._name = ""
+
+    def __set_name__(self, owner: type[Block], name: str) -> None:
+        self._name = name
 
     def __get__(self, block: Block, owner: type[Block]) -> int:
-        return block.base + self.offset
+        address: int = block.__dict__.setdefault(self._name, block.base + self.offset)
+        return address
 
 
 B = TypeVar("B", bound=Block)
 
 
 class Sub(Generic[B]):
-    """A block within a block; on an instance, that block."""
+    """A block within a block; on an instance, that block, which the instance keeps."""
 
     def __init__(self, offset: int, kind: type[B]) -> None:
         self.offset = offset
         self.kind = kind
+        self._name = ""
+
+    def __set_name__(self, owner: type[Block], name: str) -> None:
+        self._name = name
 
     def __get__(self, block: Block, owner: type[Block]) -> B:
-        return self.kind(block.base + self.offset)
+        part: B = block.__dict__.setdefault(self._name, self.kind(block.base + self.offset))
+        return part
 
 
 class Subs(Generic[B]):

@@ -165,7 +165,10 @@ def _result(
     tensors, first = phone.serving.tensors, answer.token_cycles[0] if answer.token_cycles else phone.machine.now
     if tensors is None:
         raise RuntimeError("Nothing was computed")
-    reference = complete(plan.checkpoint, tokenizer.decode(plan.prompt), plan.tokens, model=plan.model)
+    comparison = tensors.comparison
+    reference = complete(
+        plan.checkpoint, tokenizer.decode(plan.prompt), plan.tokens, model=plan.model, kv=plan.kv.arithmetic
+    )
     steps = [b - a for a, b in zip(answer.token_cycles, answer.token_cycles[1:], strict=False)]
     recalls = phone.pressure.as_json()
     return {
@@ -174,9 +177,9 @@ def _result(
         "prompt_tokens": len(plan.prompt),
         "tokens": answer.tokens,
         "reference_equal": list(reference.tokens) == answer.tokens,
-        "bit_exact": tensors.wrong == 0 and tensors.compared > 0,
-        "compared_values": tensors.compared,
-        "wrong_values": tensors.wrong,
+        "bit_exact": comparison.wrong == 0 and comparison.compared > 0,
+        "compared_values": comparison.compared,
+        "wrong_values": comparison.wrong,
         "ttft_cycles": first - answer.begin,
         "ttft_phases": attribute(phone.timeline.spans, PHASES, answer.begin, first),
         "ttft_busy": {phase: phone.timeline.busy(phase, answer.begin, first) for phase in PHASES},

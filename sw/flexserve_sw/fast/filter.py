@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -54,8 +55,7 @@ class Answer:
         return self.data
 
 
-@dataclass(slots=True)
-class _Burst:
+class _Burst(NamedTuple):
     """A burst in flight on the allowed or the denied path: its data moves at cycle ``done``, if ``moves``."""
 
     done: int
@@ -107,21 +107,20 @@ class Filter:
 
     def judge(self, master: Master, world: World, address: int, *, write: bool) -> bool:
         """Whether a burst that enters now is allowed; a denied one is recorded and counted."""
-        access = Access(address, write, world, master.nsaid, master.index)
-        if self._lets(access):
+        if self._lets(master, world, address, write):
             return True
-        self.regions.record(access)
+        self.regions.record(Access(address, write, world, master.nsaid, master.index))
         self.pages.denied()
         return False
 
-    def lets(self, master: Master, world: World, page: int, *, write: bool) -> bool:
-        """Whether a burst in a page would be allowed now; nothing is recorded."""
-        return self._lets(Access(page * PAGE_BYTES, write, world, master.nsaid, master.index))
+    def lets(self, master: Master, world: World, pages: Set[int], *, write: bool) -> bool:
+        """Whether bursts in all of these pages would be allowed now; nothing is recorded."""
+        return self.regions.allows_all(pages, world, master.nsaid, write) and self.pages.allows_all(pages, world)
 
-    def _lets(self, access: Access) -> bool:
+    def _lets(self, master: Master, world: World, address: int, write: bool) -> bool:
         """Whether region rules and page state both let an access through; both are asked, for both may have to tell."""
-        by_region = self.regions.allows(access)
-        return self.pages.allows(access.address, access.world) and by_region
+        by_region = self.regions.allows(address, world, master.nsaid, write)
+        return self.pages.allows(address, world) and by_region
 
     def refusal(self, master: Master, world: World, address: int, length: int, *, write: bool) -> BusFault | None:
         """Judge a burst for a master that moves its data itself: None, or the answer (OKAY too) with zeros as data."""
@@ -137,10 +136,11 @@ class Filter:
 
     def occupy(self, cycle: int) -> None:
         """Note that an accepted access is answered at ``cycle`` at the latest."""
-        self._last_answer = max(self._last_answer, cycle)
+        if cycle > self._last_answer:
+            self._last_answer = cycle
 
     def load_now(self, master: Master, world: World, address: int, length: int) -> bytes | None:
-        """Read at once, the clock put forward, if it is one allowed burst and nothing else happens; else None."""
+        """Read at once, the clock put forward, if all bursts are allowed and nothing else happens; else None."""
         if not self._at_once(master, world, address, length, self._dram.reads, write=False):
             return None
         return self._dram.view(address, length).tobytes()
@@ -155,21 +155,77 @@ class Filter:
     def _at_once(
         self, master: Master, world: World, address: int, length: int, channel: Channel, *, write: bool
     ) -> bool:
-        """Let the time of an allowed burst pass, if it is one and nothing else happens meanwhile."""
-        offset, kernel = address % PAGE_BYTES, self._hardware.kernel
-        if offset + length > PAGE_BYTES or (offset | length) % BEAT_BYTES or not self.regions.open:
+        """Let the time of allowed bursts pass, if nothing else happens meanwhile."""
+        if (address | length) % BEAT_BYTES or not self.regions.open or not self._dram.holds(address, length):
             return False
-        if not self._dram.holds(address, length) or not self._lets(
-            Access(address, write, world, master.nsaid, master.index)
-        ):
+        pages = range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1)
+        for page in pages:
+            if not self._lets(master, world, page * PAGE_BYTES, write):
+                return False
+        now = self._hardware.kernel.now
+        if len(pages) == 1:
+            clear = channel.clear(now + FILTER_LATENCY, length)
+        else:
+            clear = self._last_clear(address, length, channel)
+        if not self._hardware.kernel.skip(clear + channel.latency - now):
             return False
-        start = kernel.now + FILTER_LATENCY
-        if not kernel.skip(channel.clear(start, length) + channel.latency - kernel.now):
-            return False
-        self.occupy(channel.take(start, length))
-        self.heard(address, world, write=write)
-        self.touching(address // PAGE_BYTES)
+        self.occupy(channel.take_until(clear, length))
+        for page in pages:
+            if Filter.listener is not None:
+                self.heard(page * PAGE_BYTES, world, write=write)
+            self.touching(page)
         return True
+
+    def _last_clear(self, address: int, length: int, channel: Channel) -> int:
+        """When the last byte of several bursts moves, as :meth:`transfer` asks for them."""
+        clear, now = channel.free, self._hardware.kernel.now
+        flight: deque[int] = deque()
+        at = 0
+        while at < length:
+            if len(flight) == OUTSTANDING:
+                now = max(now, flight.popleft())
+            size = min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
+            clear = channel.clear(now + FILTER_LATENCY, size, after=clear)
+            flight.append(clear + channel.latency)
+            at += size
+            now += 1
+        return clear
+
+    def post(
+        self, master: Master, world: World, address: int, payload: bytes, answered: Callable[[Response], None]
+    ) -> None:
+        """Write one burst, which lies in one page, for a master that goes on meanwhile and is told of the answer."""
+        if not self.regions.open:
+            self.regions.opened.add(partial(self.post, master, world, address, payload, answered))
+            return
+        allowed = self._lets(master, world, address, write=True)
+        burst, response = self._enter(master, world, address, 0, len(payload), allowed=allowed, after=0, write=True)
+        self._hardware.at(burst.done, partial(self._answer, burst, address, payload, response, answered))
+
+    def _enter(
+        self, master: Master, world: World, address: int, at: int, size: int, *, allowed: bool, after: int, write: bool
+    ) -> tuple[_Burst, Response]:
+        """A burst of a transfer at ``address`` enters now, to be done ``after`` those before it; and its answer."""
+        place, now = address + at, self._hardware.kernel.now
+        moves = allowed and self._dram.holds(place, size)
+        if moves:
+            channel = self._dram.writes if write else self._dram.reads
+            done, response = max(channel.take(now + FILTER_LATENCY, size), after), Response.OKAY
+        else:
+            response = Response.DECERR if allowed else self._denial()
+            done = max(now + DENIAL_LATENCY, after) + size // BEAT_BYTES
+            if not allowed:
+                self.judge(master, world, place, write=write)
+        self.occupy(done)
+        if Filter.listener is not None:
+            self.heard(place, world, write=write)
+        return _Burst(done, allowed, moves, at, size), response
+
+    def _answer(
+        self, burst: _Burst, address: int, payload: bytes, response: Response, answered: Callable[[Response], None]
+    ) -> None:
+        self._move(address, burst, bytearray(), payload)
+        answered(response)
 
     def transfer(
         self, master: Master, world: World, address: int, *, length: int = 0, payload: bytes | None = None
@@ -182,17 +238,16 @@ class Filter:
         length = len(payload) if payload is not None else length
         if address % BEAT_BYTES or length % BEAT_BYTES or length <= 0:
             raise ValueError(f"A transfer must be whole beats of {BEAT_BYTES} bytes, not {length!r} at {address!r}")
-        hardware, dram = self._hardware, self._dram
+        hardware, kernel = self._hardware, self._hardware.kernel
         data = bytearray(0 if write else length)
         worst = Response.OKAY
         flight: deque[_Burst] = deque()
-        access = Access(address, write, world, master.nsaid, master.index)
         at = 0
         while at < length or flight:
             if not hardware.running:
                 return Answer(address, Response.SLVERR, bytes(data))
             if at == length or len(flight) == OUTSTANDING:
-                yield max(0, flight[0].done - hardware.now)
+                yield max(0, flight[0].done - kernel.now)
                 if hardware.running:
                     self._move(address, flight.popleft(), data, payload)
                 continue
@@ -200,28 +255,17 @@ class Filter:
                 yield self.regions.opened
                 continue
             place, size = address + at, min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
-            access.address = place
-            allowed = self._lets(access)
+            allowed = self._lets(master, world, place, write)
             if flight and flight[-1].allowed is not allowed:
                 # Answers of one ID keep their order, so a burst waits for those on the other path.
-                yield max(0, flight[0].done - hardware.now)
+                yield max(0, flight[0].done - kernel.now)
                 if hardware.running:
                     self._move(address, flight.popleft(), data, payload)
                 continue
             last = flight[-1].done if flight else 0
-            moves = allowed and dram.holds(place, size)
-            if moves:
-                channel = dram.writes if write else dram.reads
-                done = max(channel.take(hardware.now + FILTER_LATENCY, size), last)
-            else:
-                response = Response.DECERR if allowed else self._denial()
-                worst = max(worst, response)
-                done = max(hardware.now + DENIAL_LATENCY, last) + size // BEAT_BYTES
-                if not allowed:
-                    self.judge(master, world, place, write=write)
-            self.occupy(done)
-            self.heard(place, world, write=write)
-            flight.append(_Burst(done, allowed, moves, at, size))
+            burst, response = self._enter(master, world, address, at, size, allowed=allowed, after=last, write=write)
+            worst = max(worst, response)
+            flight.append(burst)
             at += size
             if at < length:
                 yield 1

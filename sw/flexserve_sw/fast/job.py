@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -125,10 +126,8 @@ class Port:
 
     def _reaches_all(self, program: Program) -> bool:
         return all(
-            self.dram.holds(page * PAGE_BYTES, PAGE_BYTES)
-            and self.filter.lets(Master.NPU, self.world, page, write=write)
+            self.dram.holds_pages(pages) and self.filter.lets(Master.NPU, self.world, pages, write=write)
             for pages, write in ((program.reads, False), (program.writes, True))
-            for page in pages
         )
 
 
@@ -185,7 +184,11 @@ class Job:
 
     def _plan(self, cycle: int, action: Callable[[], None]) -> None:
         """Do something ``cycle`` cycles after the doorbell, if the job still runs then."""
-        self._port.hardware.at(self._start + cycle, lambda: action() if self._running else None)
+        self._port.hardware.at(self._start + cycle, partial(self._act, action))
+
+    def _act(self, action: Callable[[], None]) -> None:
+        if self._running:
+            action()
 
     def _share(self) -> None:
         """Tell the memory how much of each direction the job wants."""
@@ -267,7 +270,7 @@ class Job:
             except NpuFaulted as fault:
                 self._ended(fault)
                 return
-            self._counters.add(Traffic.of(descriptor, self._program.caps))
+            self._counters.add(Traffic.of([descriptor], self._program.caps))
             self._next += 1
 
     def _step(self) -> None:

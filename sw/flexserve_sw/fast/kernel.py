@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, TypeVar
 
 from ..tasks import Kernel as Tasks
@@ -63,8 +64,8 @@ class Kernel(Tasks):
 
     def skip(self, cycles: int) -> bool:
         """Put the clock forward if nothing else happens until then; whether it was."""
-        end = self.now + cycles
-        if end > self._limit or (self._agenda and self._agenda[0][0] <= end) or not self.quiet:
+        end, agenda = self.now + cycles, self._agenda
+        if end > self._limit or (agenda and agenda[0][0] <= end) or self._ready or self._paused:
             return False
         self.now = end
         return True
@@ -107,7 +108,8 @@ class Kernel(Tasks):
         agenda = self._agenda
         try:
             while True:
-                self.run()
+                if self._ready or self._paused:
+                    self.run()
                 if task.done():
                     break
                 if not agenda:
@@ -203,11 +205,12 @@ class Hardware:
     def at(self, cycle: int, action: Callable[[], None]) -> None:
         """Do something at a later cycle, unless the hardware is stopped before."""
 
-        def act() -> None:
-            if self.running:
-                action()
+        now = self.kernel.now
+        self.kernel.at(cycle if cycle > now else now, partial(self._act, action))
 
-        self.kernel.at(max(cycle, self.kernel.now), act)
+    def _act(self, action: Callable[[], None]) -> None:
+        if self.running:
+            action()
 
     def stop(self) -> None:
         """End every process."""

@@ -85,14 +85,16 @@ class _Soc:
             for block, frame in frames.items()
         }
 
-    def frame(self, address: int, master: Master, world: World) -> Frame | None:
+    def frame(self, address: int, by: Initiator, world: World | None) -> Frame | None:
         """The register frame at ``address``, or None if there is none or it is not for this master and world."""
+        if address % 4:
+            raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
         offset = address % _FRAME_STEP
         found = self._frames.get(address - offset)
         if found is None or offset >= _FRAME_BYTES:
             return None
         frame, secure, managers = found
-        if secure is not (world is World.SECURE) or not managers.value >> master.nsaid & 1:
+        if secure is normal_world(by, world) or not managers.value >> _MASTERS[by].nsaid & 1:
             return None
         return frame
 
@@ -187,7 +189,7 @@ class FastMachine:
         skip = self.kernel.skip
         if not skip(REQUEST_CYCLES):
             await self.kernel.delay(REQUEST_CYCLES)
-        frame = self._frame(address, by, world)
+        frame = self.soc.frame(address, by, world)
         response, value = frame.read(address % _FRAME_STEP) if frame else (Response.DECERR, 0)
         if not skip(ANSWER_CYCLES):
             await self.kernel.delay(ANSWER_CYCLES)
@@ -204,17 +206,12 @@ class FastMachine:
         skip = self.kernel.skip
         if not skip(REQUEST_CYCLES):
             await self.kernel.delay(REQUEST_CYCLES)
-        frame = self._frame(address, by, world)
+        frame = self.soc.frame(address, by, world)
         response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
         if not skip(ANSWER_CYCLES):
             await self.kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response)
-
-    def _frame(self, address: int, by: Initiator, world: World | None) -> Frame | None:
-        if address % 4:
-            raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
-        return self.soc.frame(address, _MASTERS[by], _world(by, world))
 
     async def load(self, address: int, length: int, *, by: Initiator, world: World | None = None) -> bytes:
         """Read ``length`` bytes through the filter. Raises :class:`BusFault` with what came back."""

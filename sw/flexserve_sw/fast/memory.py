@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
-import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from ..machine import BEAT_BYTES, Memory
+from ..machine import BEAT_BYTES, PAGE_BYTES, Memory
 
 __all__ = ["DRAM_BASE", "Channel", "Dram", "DramTiming", "FlashTiming"]
 
@@ -80,14 +79,22 @@ class Channel:
 
     def take(self, now: int, length: int) -> int:
         """Reserve the next place for ``length`` bytes, of which the last moves at ``free``; the cycle of its answer."""
-        self.free = self.clear(now, length)
-        self.moved += length
-        return self.free + self.latency
+        return self.take_until(self.clear(now, length), length)
 
-    def clear(self, now: int, length: int) -> int:
-        """When the last of ``length`` bytes would move."""
-        cycles = length * self._cycles_per_byte / (1 - min(self.wanted, 0.5))
-        return max(now, self.free) + max(1, round(cycles))
+    def take_until(self, clear: int, length: int) -> int:
+        """:meth:`take` for a caller who has asked when the last byte would move: at ``clear``."""
+        self.free = clear
+        self.moved += length
+        return clear + self.latency
+
+    def clear(self, now: int, length: int, *, after: int | None = None) -> int:
+        """When the last of ``length`` bytes would move, behind what is taken or what moves until ``after``."""
+        cycles = length * self._cycles_per_byte
+        if self.wanted:
+            cycles /= 1 - min(self.wanted, 0.5)
+        free = self.free if after is None else after
+        start = free if free > now else now
+        return start + (round(cycles) or 1)
 
     def holds_up(self, length: int) -> float:
         """Cycles by which ``length`` bytes of others hold up a job that wants more than half of the direction.
@@ -105,8 +112,10 @@ class Dram:
     """
 
     def __init__(self, *, size: int, timing: DramTiming, seed: int) -> None:
-        contents = _power_up(size, seed).copy()
+        # Copied at power-up and not when it is first written to, which would be in the middle of a job.
+        contents = np.frombuffer(_power_up(size, seed), np.uint8).copy()
         self.memory = Memory(DRAM_BASE, contents)
+        self._end = DRAM_BASE + size
         self.timing = timing
         self.bytes: npt.NDArray[np.int8] = contents.view(np.int8)
         self.words: npt.NDArray[np.int32] = contents.view("<i4")
@@ -115,29 +124,21 @@ class Dram:
 
     def holds(self, address: int, length: int) -> bool:
         """Whether the bytes exist."""
-        return self.memory.base <= address and address + length <= self.memory.base + self.memory.size
+        return address >= DRAM_BASE and address + length <= self._end
+
+    def holds_pages(self, pages: Collection[int]) -> bool:
+        """Whether all of these pages exist."""
+        return not pages or (
+            min(pages) * PAGE_BYTES >= DRAM_BASE and (max(pages) + 1) * PAGE_BYTES <= self._end
+        )
 
     def view(self, address: int, length: int) -> npt.NDArray[np.uint8]:
         """Writable view of ``length`` bytes that exist."""
-        start = address - self.memory.base
+        start = address - DRAM_BASE
         return self.memory.bytes[start : start + length]
 
 
-class _PowerUp:
-    """What memory of a size holds at power-up, in a file of its own that has no name."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self._file = os.memfd_create("flexserve-dram")
-        self._size = size
-        with os.fdopen(os.dup(self._file), "wb") as file:
-            file.write(np.random.default_rng(seed).bytes(size))
-
-    def __del__(self) -> None:
-        os.close(self._file)
-
-    def copy(self) -> npt.NDArray[np.uint8]:
-        """Contents for one machine, which shares what it does not write."""
-        return np.frombuffer(mmap.mmap(self._file, self._size, access=mmap.ACCESS_COPY), np.uint8)
-
-
-_power_up = lru_cache(maxsize=1)(_PowerUp)
+@lru_cache(maxsize=1)
+def _power_up(size: int, seed: int) -> bytes:
+    """What memory of a size holds at power-up."""
+    return np.random.default_rng(seed).bytes(size)

@@ -46,12 +46,13 @@ class _Side:
         self._count = Value(mask=0xFFFF)
         always = frozenset(address - block.base for address in (block.ID, block.CAPS, block.STATUS))
         registers = {address - block.base: register for address, register in self._registers(block).items()}
-        self.frame = Frame(registers, live=lambda: self.live, always=always)
+        self.frame = Frame(registers, always=always)
+        self.frame.live = False
 
     @property
     def live(self) -> bool:
         """Whether this world owns the NPU."""
-        return self._npu.owner is self.world
+        return self.frame.live
 
     def _registers(self, block: NpuFrame) -> dict[int, Register]:
         counters = self._npu.counters
@@ -164,10 +165,14 @@ class Npu:
 
     def give(self, world: World) -> None:
         """Make the frame of ``world`` live."""
-        self.owner = world
-        for side in self._sides.values():
-            side.irq.drive()
+        self._own(world)
         self.wake()
+
+    def _own(self, owner: World | None) -> None:
+        self.owner = owner
+        for world, side in self._sides.items():
+            side.frame.live = world is owner
+            side.irq.drive()
 
     def wake(self) -> None:
         """Start the owner's next job, if it has one and none runs. A closed gate makes it wait."""
@@ -211,9 +216,7 @@ class Npu:
 
     def drain(self) -> Routine:
         """Take both frames from their worlds, stop the running job and wait for its accesses to be answered."""
-        self.owner = None
-        for side in self._sides.values():
-            side.irq.drive()
+        self._own(None)
         if self.job is not None:
             self._filter.occupy(self._hardware.now + self._dram.timing.latency)
         self.abort()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 
 from ..machine import PAGE_BYTES, WINDOW_GRANULE, World
-from ..recall import Outcome, RecallTable, Timer
+from ..recall import ACCESS, Outcome, RecallTable, Timer
 from ..regs import (
     FLEX_NORMAL,
     FLEX_SECURE,
@@ -76,6 +76,7 @@ class PageSide:
         self._n_irq, self._s_irq = Interrupts(normal, width=3), Interrupts(secure, width=5)
         self.table = RecallTable(0, 0, GRACE_MIN)
         self._ready = False
+        self._unready = 0  # pages that were not zeroed yet
         self._timers: list[Timer | None] = [None] * TIMERS
         self._engine_queue: deque[Request | None] = deque()
         self._scrub_queue: deque[tuple[int, int]] = deque()
@@ -113,9 +114,15 @@ class PageSide:
     def allows(self, address: int, world: World) -> bool:
         """Whether the state of the page at ``address`` lets ``world`` through. A corrupt state raises the alarm."""
         page = address // PAGE_BYTES
-        if self.table.state(page) is RecallState.CORRUPT:
+        state = self.table.state(page)
+        if state is RecallState.CORRUPT:
             self._raise_alarm(page)
-        return self.table.allows(page, world)
+        return state is None or world in ACCESS[state]
+
+    def allows_all(self, pages: Set[int], world: World) -> bool:
+        """Whether :meth:`allows` would let ``world`` through in all of these pages; nothing is raised."""
+        allowed = {state for state, worlds in ACCESS.items() if world in worlds}
+        return {self.table.state(page) for page in pages} <= allowed | {None}
 
     def denied(self) -> None:
         """Count a violation."""
@@ -210,6 +217,7 @@ class PageSide:
                 timers=TIMERS,
                 initial=RecallState.SCRUBBING,
             )
+            self._unready = self.table.count
             self._scrub_queue.extend((page, 0) for page in range(self.table.base, self.table.base + self.table.count))
             self._released.fire()
         if FlexmemSecure.CONTROL__LOCK.get(word):
@@ -340,7 +348,8 @@ class PageSide:
         self.table.scrubbed(page)
         if not self._ready:
             self.table.freed.clear()
-            self._ready = self._census(RecallState.SCRUBBING) == 0
+            self._unready -= 1
+            self._ready = self._unready == 0
             if self._ready:
                 self._on_ready()
             return

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
+
+import numpy as np
 
 from ..machine import BEAT_BYTES, PAGE_BYTES
 from ..npu import (
@@ -20,38 +23,34 @@ from ..npu import (
     job_times,
     stalls,
 )
-from ..regs import NpuFault
+from ..regs import NpuDependence, NpuFault, NpuOp
 from .memory import DramTiming
-from .product import Product
+from .product import PAGE_SHIFT, Product, ProductShape
 
 __all__ = ["Program", "Traffic"]
-
-_decode = lru_cache(maxsize=1 << 14)(decode)
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a descriptor adds to the performance counters: beats read, beats written, rows taken by the array."""
+    """What descriptors add to the performance counters: beats read, beats written, rows taken by the array."""
 
     read: int = 0
     written: int = 0
     rows: int = 0
 
     @classmethod
-    def of(cls, descriptor: Descriptor, caps: Caps) -> Traffic:
-        """Traffic of one descriptor."""
-        match descriptor:
-            case Load():
-                return cls(read=descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES))
-            case Store():
-                return cls(written=descriptor.rows * -(-_row_bytes(descriptor) // BEAT_BYTES))
-            case Matmul():
-                return cls(rows=caps.tiles(descriptor.k) * caps.tiles(descriptor.n) * descriptor.m)
-            case _:
-                return cls()
-
-    def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(self.read + other.read, self.written + other.written, self.rows + other.rows)
+    def of(cls, descriptors: Iterable[Descriptor], caps: Caps) -> Traffic:
+        """Traffic of all of them."""
+        read = written = rows = 0
+        for descriptor in descriptors:
+            match descriptor:
+                case Load():
+                    read += descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES)
+                case Store():
+                    written += descriptor.rows * -(-_row_bytes(descriptor) // BEAT_BYTES)
+                case Matmul():
+                    rows += caps.tiles(descriptor.k) * caps.tiles(descriptor.n) * descriptor.m
+        return cls(read, written, rows)
 
 
 def _row_bytes(store: Store) -> int:
@@ -59,8 +58,101 @@ def _row_bytes(store: Store) -> int:
 
 
 @dataclass(eq=False)
+class _Shape:
+    """What a job list is but for the pages that it is about.
+
+    ``transfers`` are the indices of its LOADs and STOREs, in whose addresses pages are numbered as they come up, each
+    far from the others. What is said of pages here is their number, and how many pages behind that. The other members
+    are those of :class:`Program`.
+    """
+
+    descriptors: tuple[Descriptor, ...]
+    cut: tuple[NpuFault, int] | None
+    when: tuple[int, ...]
+    handed: int
+    cycles: int
+    stalls: int | None
+    traffic: Traffic
+    reads: tuple[tuple[int, int], ...]
+    writes: tuple[tuple[int, int], ...]
+    caps: Caps
+    _sought: bool = False
+    _product: ProductShape | None = None
+
+    def product(self) -> ProductShape | None:
+        """The job as a product of matrices; None if it is none."""
+        if not self._sought and self.cut is None and self.stalls is None:
+            self._product = ProductShape.find(self.descriptors, self.caps)
+        self._sought = True
+        return self._product
+
+
+@lru_cache(maxsize=256)
+def _shape(encoded: bytes, caps: Caps, memory: DramTiming) -> _Shape:
+    """Work out a list whose addresses are those of :func:`_abstract`."""
+    descriptors: list[Descriptor] = []
+    cut = None
+    for place in range(0, len(encoded), DESCRIPTOR_BYTES):
+        try:
+            descriptor = decode(encoded[place : place + DESCRIPTOR_BYTES])
+        except ValueError:
+            cut = NpuFault.BAD_DESCRIPTOR, place
+            break
+        fault = check(descriptor, caps)
+        if fault is not NpuFault.NONE:
+            cut = fault, place
+            break
+        descriptors.append(descriptor)
+    times = job_times(descriptors, caps, latency=memory.latency)
+    traffic = Traffic.of(descriptors, caps)
+    streaming = max(traffic.read, traffic.written) * BEAT_BYTES / memory.mean_bytes_per_cycle
+    stalled = None
+    try:
+        stalls(descriptors)
+    except NpuStalled as stall:
+        stalled = stall.index
+    return _Shape(
+        descriptors=tuple(descriptors),
+        cut=cut,
+        when=tuple(accumulate(times.done, max)),
+        handed=times.handed[-1] if descriptors else 0,
+        cycles=max(times.cycles, round(streaming)),
+        stalls=stalled,
+        traffic=traffic,
+        reads=_pages(d for d in descriptors if isinstance(d, Load)),
+        writes=_pages(d for d in descriptors if isinstance(d, Store)),
+        caps=caps,
+    )
+
+
+_TRANSFERS = NpuOp.LOAD, NpuOp.STORE
+_MOST_PAGES = 1 << 62 - PAGE_SHIFT
+"""Pages of a product at most: so many numbers fit a place."""
+
+
+def _abstract(encoded: bytes) -> tuple[bytes, list[int]]:
+    """A list with pages numbered in the order in which its transfers name them; and the pages by number."""
+    words = np.frombuffer(encoded, "<u4").reshape(-1, DESCRIPTOR_BYTES // 4)
+    op = NpuDependence.HEAD__OP.get
+    rows = [row for row, head in enumerate(words[:, 0].tolist()) if op(head) in _TRANSFERS]
+    numbers: dict[int, int] = {}
+    local = []
+    for low, high in words[rows, 1:3].tolist():
+        page = (low | high << 32) // PAGE_BYTES
+        local.append((numbers.setdefault(page, len(numbers)) << PAGE_SHIFT) + low % PAGE_BYTES)
+    abstract = words.copy()
+    addresses = np.array(local, "<u8")
+    abstract[rows, 1] = addresses & 0xFFFF_FFFF
+    abstract[rows, 2] = addresses >> np.uint64(32)
+    return abstract.tobytes(), list(numbers)
+
+
+@dataclass(eq=False)
 class Program:
     """A job list as the NPU finds it in memory.
+
+    Lists that differ only in which pages they are about are worked out together, as the layers of a model have many of
+    them: how long a job takes does not depend on it.
 
     Parameters
     ----------
@@ -94,60 +186,46 @@ class Program:
     encoded: bytes
     caps: Caps
     memory: DramTiming
-    descriptors: tuple[Descriptor, ...] = field(init=False)
-    cut: tuple[NpuFault, int] | None = field(init=False, default=None)
+    cut: tuple[NpuFault, int] | None = field(init=False)
     when: tuple[int, ...] = field(init=False)
     handed: int = field(init=False)
     cycles: int = field(init=False)
-    stalls: int | None = field(init=False, default=None)
+    stalls: int | None = field(init=False)
     traffic: Traffic = field(init=False)
     reads: frozenset[int] = field(init=False)
     writes: frozenset[int] = field(init=False)
-    _sought: bool = field(init=False, default=False)
     found: Product | None = field(init=False, default=None)
     circumstances: object = field(init=False, default=None)
     reaches: bool = field(init=False, default=False)
+    _sought: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        descriptors: list[Descriptor] = []
-        for place in range(0, len(self.encoded), DESCRIPTOR_BYTES):
-            try:
-                descriptor = _decode(self.encoded[place : place + DESCRIPTOR_BYTES])
-            except ValueError:
-                self.cut = NpuFault.BAD_DESCRIPTOR, place
-                break
-            fault = check(descriptor, self.caps)
-            if fault is not NpuFault.NONE:
-                self.cut = fault, place
-                break
-            descriptors.append(descriptor)
-        self.descriptors = tuple(descriptors)
-        times = job_times(descriptors, self.caps, latency=self.memory.latency)
-        latest, when = 0, []
-        for done in times.done:
-            latest = max(latest, done)
-            when.append(latest)
-        self.traffic = sum((Traffic.of(d, self.caps) for d in descriptors), Traffic())
-        streaming = max(self.traffic.read, self.traffic.written) * BEAT_BYTES / self.memory.mean_bytes_per_cycle
-        self.when, self.handed = tuple(when), times.handed[-1] if descriptors else 0
-        self.cycles = max(times.cycles, round(streaming))
-        try:
-            stalls(descriptors)
-        except NpuStalled as stall:
-            self.stalls = stall.index
-        self.reads = _pages(d for d in descriptors if isinstance(d, Load))
-        self.writes = _pages(d for d in descriptors if isinstance(d, Store))
+        abstract, self._pages = _abstract(self.encoded)
+        shape = self._shape = _shape(abstract, self.caps, self.memory)
+        self.cut, self.when, self.handed, self.cycles = shape.cut, shape.when, shape.handed, shape.cycles
+        self.stalls, self.traffic = shape.stalls, shape.traffic
+        self.reads, self.writes = (
+            frozenset([self._pages[number] + behind for number, behind in pages])
+            for pages in (shape.reads, shape.writes)
+        )
+
+    @cached_property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """With addresses in memory."""
+        starts = range(0, len(self._shape.descriptors) * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES)
+        return tuple(decode(self.encoded[start : start + DESCRIPTOR_BYTES]) for start in starts)
 
     def product(self, base: int) -> Product | None:
         """The job as a product of matrices in memory that begins at ``base``; None if it is none."""
-        if not self._sought and self.cut is None and self.stalls is None and not self.reads & self.writes:
-            self.found = Product.find(self.descriptors, self.caps, base)
+        if not self._sought and len(self._pages) <= _MOST_PAGES and not self.reads & self.writes:
+            shape = self._shape.product()
+            self.found = None if shape is None else Product.place(shape, self._pages, base)
         self._sought = True
         return self.found
 
 
-def _pages(transfers: Iterable[Load | Store]) -> frozenset[int]:
-    """Pages that rows of transfers lie in."""
+def _pages(transfers: Iterable[Load | Store]) -> tuple[tuple[int, int], ...]:
+    """Pages that rows of transfers lie in: number, and how many pages behind."""
     pages: set[int] = set()
     for transfer in transfers:
         length = _row_bytes(transfer) if isinstance(transfer, Store) else transfer.row_bytes
@@ -155,4 +233,5 @@ def _pages(transfers: Iterable[Load | Store]) -> frozenset[int]:
         for row in range(transfer.rows):
             first = transfer.address + row * transfer.stride
             pages.update(range(first // PAGE_BYTES, (first + length - 1) // PAGE_BYTES + 1))
-    return frozenset(pages)
+    far = (1 << PAGE_SHIFT) // PAGE_BYTES
+    return tuple(divmod(page, far) for page in pages)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
-from ..machine import World
+from ..machine import PAGE_BYTES, World
 from ..regs import TZC, Tzc400, Tzc400Region
 from .kernel import Hardware, Line, Signal
 from .registers import FULL, Frame, Register, Trigger, Value, View
 
 __all__ = ["Access", "Regions"]
+
+_NO_PAGES: frozenset[int] = frozenset()
 
 REGIONS = 9
 
@@ -20,7 +22,7 @@ _IDENTITY = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(slots=True)
 class Access:
     """Who asks for what: one burst as the filter sees its address."""
 
@@ -42,19 +44,22 @@ class Region:
     attributes: Value
     id_access: Value
 
-    def holds(self, address: int) -> bool:
-        """Whether the region is enabled and has the address."""
+    @property
+    def bounds(self) -> range:
+        """The addresses that the region has; none if it is not enabled."""
+        if not Tzc400Region.ATTRIBUTES__FILTER_EN.get(self.attributes.value):
+            return range(0)
         base = self.base_high.value << 32 | self.base.value
         top = self.top_high.value << 32 | self.top.value | 0xFFF
-        return bool(Tzc400Region.ATTRIBUTES__FILTER_EN.get(self.attributes.value)) and base <= address <= top
+        return range(base, top + 1)
 
-    def allows(self, access: Access) -> bool:
-        """Whether the region's rules let the access through."""
-        if access.world is World.SECURE:
-            field = Tzc400Region.ATTRIBUTES__S_WR_EN if access.write else Tzc400Region.ATTRIBUTES__S_RD_EN
+    def allows(self, world: World, nsaid: int, write: bool) -> bool:
+        """Whether the region's rules let an access through."""
+        if world is World.SECURE:
+            field = Tzc400Region.ATTRIBUTES__S_WR_EN if write else Tzc400Region.ATTRIBUTES__S_RD_EN
             return bool(field.get(self.attributes.value))
-        named = Tzc400Region.ID_ACCESS__NSAID_WR_EN if access.write else Tzc400Region.ID_ACCESS__NSAID_RD_EN
-        return bool(named.get(self.id_access.value) >> access.nsaid & 1)
+        named = Tzc400Region.ID_ACCESS__NSAID_WR_EN if write else Tzc400Region.ID_ACCESS__NSAID_RD_EN
+        return bool(named.get(self.id_access.value) >> nsaid & 1)
 
 
 class Regions:
@@ -80,7 +85,8 @@ class Regions:
         self.open = False
         self.opened = Signal()
         self._changing = changing
-        self._rules: dict[int, bool] = {}
+        self._bounds: list[tuple[range, Region]] | None = None  # of the regions that are enabled, until a rule changes
+        self._allowed: dict[tuple[World, int, bool], set[int]] = {}
         self._gate_busy_until = 0
         self._recorded: Access | None = None
         self._held = self._overrun = self._overlap = False
@@ -97,7 +103,8 @@ class Regions:
 
     def _change(self, word: int) -> int:
         self._changing()
-        self._rules.clear()
+        self._allowed.clear()
+        self._bounds = None
         return word
 
     def _region(self) -> Region:
@@ -143,25 +150,36 @@ class Regions:
         """Whether a denied access is answered DECERR instead of OKAY."""
         return bool(self._action.value & 1)
 
-    def allows(self, access: Access) -> bool:
+    def allows(self, address: int, world: World, nsaid: int, write: bool) -> bool:
         """Whether the rules of the one region that has the address let the access through.
 
         Region 0 has what no other region has. Two regions over one address are an error of configuration: denied.
         Bounds are those of pages, so what was found out for a page holds until a rule changes.
         """
-        secure = access.world is World.SECURE
-        key = access.address >> 12 << 6 | access.nsaid << 2 | access.write << 1 | secure
-        allowed = self._rules.get(key)
-        if not allowed:
-            allowed = self._rules[key] = self._judge(access)
-        return allowed
+        allowed = self._allowed.get((world, nsaid, write))
+        if allowed is None:
+            allowed = self._allowed[world, nsaid, write] = set()
+        page = address // PAGE_BYTES
+        if page in allowed:
+            return True
+        if self._judge(address, world, nsaid, write):
+            allowed.add(page)
+            return True
+        return False
 
-    def _judge(self, access: Access) -> bool:
-        hits = [region for region in self.regions[1:] if region.holds(access.address)]
+    def allows_all(self, pages: Set[int], world: World, nsaid: int, write: bool) -> bool:
+        """Whether :meth:`allows` would let accesses in all of these pages through."""
+        allowed = self._allowed.get((world, nsaid, write), _NO_PAGES)
+        return all(self.allows(page * PAGE_BYTES, world, nsaid, write) for page in pages - allowed)
+
+    def _judge(self, address: int, world: World, nsaid: int, write: bool) -> bool:
+        if self._bounds is None:
+            self._bounds = [(region.bounds, region) for region in self.regions[1:] if region.bounds]
+        hits = [region for bounds, region in self._bounds if address in bounds]
         if len(hits) > 1:
             self._overlap = True
             return False
-        return (hits or self.regions[:1])[0].allows(access)
+        return (hits or self.regions[:1])[0].allows(world, nsaid, write)
 
     def record(self, access: Access) -> None:
         """Note a denied access: the first is held until INT_CLEAR, later ones only set the overrun flag."""

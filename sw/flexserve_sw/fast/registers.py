@@ -8,15 +8,10 @@ from typing import Protocol
 from ..machine import Response
 from .kernel import Line
 
-__all__ = ["FULL", "Frame", "Interrupts", "Register", "Trigger", "Value", "View", "never"]
+__all__ = ["FULL", "Frame", "Interrupts", "Register", "Trigger", "Value", "View"]
 
 FULL = 0xFFFF_FFFF
 """All 32 bits."""
-
-
-def never() -> bool:
-    """The condition that never holds."""
-    return False
 
 
 _BYTES = tuple(sum(0xFF << 8 * i for i in range(4) if strobe >> i & 1) for strobe in range(16))
@@ -45,8 +40,8 @@ class Value:
         *,
         reset: int = 0,
         mask: int = FULL,
-        frozen: Callable[[], bool] = never,
-        rejected: Callable[[], bool] = never,
+        frozen: Callable[[], bool] | None = None,
+        rejected: Callable[[], bool] | None = None,
         adjust: Callable[[int], int] | None = None,
         changed: Callable[[], None] | None = None,
         shown: Callable[[int], int] | None = None,
@@ -61,9 +56,9 @@ class Value:
 
     def write(self, value: int, strobe: int) -> Response:
         """Store the strobed bytes."""
-        if self._rejected():
+        if self._rejected and self._rejected():
             return Response.SLVERR
-        if not self._frozen():
+        if not (self._frozen and self._frozen()):
             bits = _BYTES[strobe] & self._mask
             stored = self.value & ~bits | value & bits
             self.value = self._adjust(stored) if self._adjust else stored
@@ -95,7 +90,7 @@ class Trigger:
         action: Callable[[int], None],
         *,
         mask: int = FULL,
-        rejected: Callable[[], bool] = never,
+        rejected: Callable[[], bool] | None = None,
         get: Callable[[], int] = lambda: 0,
     ) -> None:
         self._action, self._mask, self._rejected, self._get = action, mask, rejected, get
@@ -106,7 +101,7 @@ class Trigger:
 
     def write(self, value: int, strobe: int) -> Response:
         """Act, unless rejected or only partly strobed."""
-        if self._rejected():
+        if self._rejected and self._rejected():
             return Response.SLVERR
         if not self._mask & ~_BYTES[strobe]:
             self._action(value & self._mask)
@@ -168,8 +163,10 @@ class Frame:
         Registers by byte offset in the frame.
     lenient
         Offsets without a register read as zero and ignore writes with OKAY, instead of answering SLVERR.
-    live
-        While false, the frame reads as zero and ignores writes but for the offsets in ``always``.
+    always
+        Offsets that are there even when the frame is not live.
+
+    ``live`` is its owner's to set: while false, the frame reads as zero and ignores writes.
     """
 
     def __init__(
@@ -177,10 +174,10 @@ class Frame:
         registers: dict[int, Register],
         *,
         lenient: bool = False,
-        live: Callable[[], bool] = lambda: True,
         always: frozenset[int] = frozenset(),
     ) -> None:
-        self._registers, self._lenient, self._live, self._always = registers, lenient, live, always
+        self._registers, self._lenient, self._always = registers, lenient, always
+        self.live = True
 
     def _missing(self) -> Response:
         return Response.OKAY if self._lenient else Response.SLVERR
@@ -190,11 +187,11 @@ class Frame:
         register = self._registers.get(offset)
         if register is None:
             return self._missing(), 0
-        return Response.OKAY, register.read() if self._live() or offset in self._always else 0
+        return Response.OKAY, register.read() if self.live or offset in self._always else 0
 
     def write(self, offset: int, value: int, strobe: int) -> Response:
         """Answer a write of the word at ``offset``."""
         register = self._registers.get(offset)
         if register is None:
             return self._missing()
-        return register.write(value, strobe) if self._live() or offset in self._always else Response.OKAY
+        return register.write(value, strobe) if self.live or offset in self._always else Response.OKAY

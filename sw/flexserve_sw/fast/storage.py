@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..machine import BEAT_BYTES, PAGE_BYTES, Memory, Response, World
 from ..regs import STORAGE, Storage
 from .filter import Filter, Master
-from .kernel import Hardware, Line, Routine
+from .kernel import Hardware, Line, Routine, Signal
 from .memory import FlashTiming
 from .registers import Frame, Interrupts, Register, Trigger, Value, View
 
@@ -19,6 +19,8 @@ class StorageDma:
         self._hardware, self._filter, self._flash, self._timing = hardware, filter_, flash, timing
         self._irq = Interrupts(line, width=1)
         self._busy = self._error = self._failed = False
+        self._moving = 0  # pages on their way to memory
+        self._put_down = Signal()
         self._offset, self._low, self._high, self._length = Value(), Value(), Value(), Value()
         registers: dict[int, Register] = {
             STORAGE.ID: View(lambda: 0x464C5344),
@@ -64,23 +66,24 @@ class StorageDma:
     def _read_flash(self, offset: int, address: int, length: int) -> Routine:
         """Pages go to memory as they arrive."""
         start, at = self._hardware.now, 0
-        self._failed = False
-        moves = []
+        self._failed, self._moving = False, 0
         while at < length:
             size = min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
             due = start + self._timing.latency + round((at + size) / self._timing.bytes_per_cycle)
             yield max(0, due - self._hardware.now)
             payload = self._flash.bytes[offset + at : offset + at + size].tobytes()
-            moves.append(self._hardware.start(self._put(address + at, payload)))
+            self._moving += 1
+            self._filter.post(Master.STORAGE, World.NORMAL, address + at, payload, self._put)
             at += size
-        for move in moves:
-            if move.alive:
-                yield move.ended
+        while self._moving:
+            yield self._put_down
         self._finish(error=self._failed)
 
-    def _put(self, address: int, payload: bytes) -> Routine:
-        answer = yield from self._filter.transfer(Master.STORAGE, World.NORMAL, address, payload=payload)
-        self._failed = self._failed or answer.response is not Response.OKAY
+    def _put(self, response: Response) -> None:
+        """A page has arrived in memory, or was refused."""
+        self._failed = self._failed or response is not Response.OKAY
+        self._moving -= 1
+        self._put_down.fire()
 
     def _finish(self, *, error: bool) -> None:
         self._busy, self._error = False, error

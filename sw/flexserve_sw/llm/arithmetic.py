@@ -34,14 +34,17 @@ ROPE_BLOCK = 256
 INT8_MAX = np.float32(127.0)
 SMALLEST_SCALE = np.finfo(np.float32).tiny
 
+_TERMS = 1 << 18
+
 
 def exp(x: Float) -> Float:
     """e to the x: range reduction and a fixed polynomial in float64, rounded once; the same bits on every machine."""
-    wide = np.clip(x.astype(np.float64), -EXP_RANGE, EXP_RANGE)
+    wide = np.minimum(np.maximum(x.astype(np.float64), -EXP_RANGE), EXP_RANGE)
     power = np.rint(wide * LOG2_E)
     rest = (wide - power * LN2_HIGH) - power * LN2_LOW
-    value = np.full_like(rest, EXP_COEFFICIENTS[-1])
-    for coefficient in EXP_COEFFICIENTS[-2::-1]:
+    value = rest * EXP_COEFFICIENTS[-1]
+    value += EXP_COEFFICIENTS[-2]
+    for coefficient in EXP_COEFFICIENTS[-3::-1]:
         value *= rest
         value += coefficient
     with np.errstate(over="ignore", under="ignore"):
@@ -88,13 +91,13 @@ def _rope_block(head_dim: int, theta: float, block: int) -> tuple[Float, Float]:
 
 def rope(x: Float, position: int, config: ModelConfig) -> Float:
     """Rotate the pairs (2i, 2i + 1) of each head; ``x[T, heads, head_dim]``, row 0 at ``position``."""
-    end = position + x.shape[0]
-    blocks = range(position // ROPE_BLOCK, (end - 1) // ROPE_BLOCK + 1)
-    tables = [_rope_block(config.head_dim, config.rope_theta, block) for block in blocks]
-    first = position - blocks[0] * ROPE_BLOCK
-    cos, sin = (
-        np.concatenate([table[part] for table in tables])[first : first + x.shape[0], None, :] for part in (0, 1)
-    )
+    block, first = divmod(position, ROPE_BLOCK)
+    end = first + x.shape[0]
+    tables = [_rope_block(x.shape[-1], config.rope_theta, block)]
+    while end > len(tables) * ROPE_BLOCK:
+        tables.append(_rope_block(x.shape[-1], config.rope_theta, block + len(tables)))
+    cos, sin = tables[0] if len(tables) == 1 else (np.concatenate(parts) for parts in zip(*tables, strict=True))
+    cos, sin = cos[first:end, None, :], sin[first:end, None, :]
     even, odd = x[..., 0::2], x[..., 1::2]
     out = np.empty_like(x)
     out[..., 0::2] = even * cos - odd * sin
@@ -108,19 +111,45 @@ def attention(q: Float, keys: Float, values: Float, position: int) -> Float:
     Scores are summed over d from 0 up, then divided by sqrt(d); weighted values are summed over positions from 0 up.
     """
     count, heads, size = q.shape
-    grouped = q.reshape(count, keys.shape[1], heads // keys.shape[1], size)
-    scores = np.zeros((*grouped.shape[:3], keys.shape[0]), np.float32)
-    for d in range(size):
-        scores += grouped[..., d, None] * keys[:, :, d].T[None, :, None, :]
+    # Whole sums at once, of as many rows as the terms of a megabyte; how many those are changes no bit.
+    rows = max(1, _TERMS // (heads * size * len(keys)))
+    parts = [
+        _attention(q[start : start + rows], keys, values, position + start) for start in range(0, count, rows)
+    ]
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(count, heads * size)
+
+
+def _attention(q: Float, keys: Float, values: Float, position: int) -> Float:
+    """Attention of a few rows."""
+    (count, heads, size), (total, groups, _) = q.shape, keys.shape
+    # By d, row, group, head of the group, and position.
+    left = q.reshape(count, groups, heads // groups, size).transpose(3, 0, 1, 2)[..., None]
+    right = np.ascontiguousarray(keys.transpose(2, 1, 0))[:, None, :, None, :]
+    scores = _first_axis_sum(np.multiply(left, right, order="C"))
     scores /= np.sqrt(np.float32(size))
-    seen = np.arange(keys.shape[0])[None, :] <= position + np.arange(count)[:, None]
-    scores = np.where(seen[:, None, None, :], scores, np.float32(-np.inf))
-    weights = np.where(seen[:, None, None, :], exp(scores - scores.max(axis=-1, keepdims=True)), np.float32(0))
-    weights = weights / ordered_sum(weights)[..., None]
-    out = np.zeros_like(grouped)
-    for j in range(keys.shape[0]):
-        out += weights[..., j, None] * values[j][None, :, None, :]
-    return out.reshape(count, heads * size)
+    unseen = None
+    if count > 1:
+        unseen = (np.arange(total) > position + np.arange(count)[:, None])[:, None, None, :]
+        np.copyto(scores, np.float32(-np.inf), where=unseen)
+    weights = exp(scores - scores.max(axis=-1, keepdims=True))
+    if unseen is not None:
+        np.copyto(weights, np.float32(0), where=unseen)
+    weights /= ordered_sum(weights)[..., None]
+    # By position, row, group, head of the group, and d.
+    return _first_axis_sum(
+        np.multiply(weights.transpose(3, 0, 1, 2)[..., None], values[:, None, :, None, :], order="C")
+    )
+
+
+def _first_axis_sum(terms: Float) -> Float:
+    """Sum over the first axis of an array in C order, strictly from 0.0 and the first term up, in float32.
+
+    NumPy adds rows in order; only along the axis that is contiguous in memory it would sum by pairs.
+    """
+    if terms[0].size == 1:
+        return ordered_sum(terms.T).T + np.float32(0)
+    total: Float = np.add.reduce(terms, axis=0) + np.float32(0)
+    return total
 
 
 def silu_product(gate: Float, up: Float) -> Float:
@@ -137,7 +166,8 @@ def quantise_rows(x: Float) -> tuple[Int8, Float]:
     peak: Float = np.abs(x).max(axis=-1)
     check_finite(peak)
     scale = np.maximum(peak / INT8_MAX, SMALLEST_SCALE)
-    return np.clip(np.rint(x / scale[:, None]), -INT8_MAX, INT8_MAX).astype(np.int8), scale
+    steps = np.rint(x / scale[:, None])
+    return np.minimum(np.maximum(steps, -INT8_MAX), INT8_MAX).astype(np.int8), scale
 
 
 def dequantise(sums: Int32, row_scale: Float, column_scale: Float) -> Float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,8 @@ DESCRIPTOR_BYTES = NpuDescriptorLoad.SIZE_BYTES
 
 CHANNEL_BYTES = 8
 """Bytes of the requantisation parameters of one output channel."""
+
+_LAYOUT, _HALVES = struct.Struct("<8I"), struct.Struct("<I14H")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,55 +97,38 @@ class Caps:
         return -(-size // self.n)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Dependent:
-    """Tokens: ``wait_*`` are taken before the descriptor starts, ``signal_*`` given when it is done."""
+@lru_cache(maxsize=256)
+def _head(op: NpuOp, tokens: tuple[bool, ...]) -> int:
+    """Operation and tokens, as the first word has them."""
+    head = NpuDependence
+    wait_prev, wait_next, signal_prev, signal_next = tokens
+    return (
+        head.HEAD__OP.put(op)
+        | head.HEAD__WAIT_PREV.put(wait_prev)
+        | head.HEAD__WAIT_NEXT.put(wait_next)
+        | head.HEAD__SIGNAL_PREV.put(signal_prev)
+        | head.HEAD__SIGNAL_NEXT.put(signal_next)
+    )
+
+
+# Descriptors are named tuples as many are made: a frozen dataclass takes five times as long to make. All of them have
+# tokens: ``wait_*`` are taken before the descriptor starts, ``signal_*`` given when it is done.
+
+
+class Fence(NamedTuple):
+    """Later descriptors start when every earlier one is finished and its writes are answered."""
 
     wait_prev: bool = False
     wait_next: bool = False
     signal_prev: bool = False
     signal_next: bool = False
 
-    def _head(self, op: NpuOp, extra: int = 0) -> int:
-        head = NpuDependence
-        return (
-            head.HEAD__OP.put(op)
-            | head.HEAD__WAIT_PREV.put(self.wait_prev)
-            | head.HEAD__WAIT_NEXT.put(self.wait_next)
-            | head.HEAD__SIGNAL_PREV.put(self.signal_prev)
-            | head.HEAD__SIGNAL_NEXT.put(self.signal_next)
-            | extra
-        )
-
-
-def _dependences(head: int) -> dict[str, bool]:
-    return {
-        "wait_prev": bool(NpuDependence.HEAD__WAIT_PREV.get(head)),
-        "wait_next": bool(NpuDependence.HEAD__WAIT_NEXT.get(head)),
-        "signal_prev": bool(NpuDependence.HEAD__SIGNAL_PREV.get(head)),
-        "signal_next": bool(NpuDependence.HEAD__SIGNAL_NEXT.get(head)),
-    }
-
-
-def _words(*words: int) -> bytes:
-    return struct.pack("<8I", *words)
-
-
-def _address(low: int, high: int) -> int:
-    return low | high << 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fence(_Dependent):
-    """Later descriptors start when every earlier one is finished and its writes are answered."""
-
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
-        return _words(self._head(NpuOp.FENCE), 0, 0, 0, 0, 0, 0, 0)
+        return _LAYOUT.pack(_head(NpuOp.FENCE, self), 0, 0, 0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load(_Dependent):
+class Load(NamedTuple):
     """Memory to scratchpad: ``rows`` rows of ``row_bytes`` bytes; see the register reference for placement."""
 
     space: NpuSpace
@@ -153,12 +139,16 @@ class Load(_Dependent):
     base: int
     row_step: int
     word_step: int
+    wait_prev: bool = False
+    wait_next: bool = False
+    signal_prev: bool = False
+    signal_next: bool = False
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
         d = NpuDescriptorLoad
-        return _words(
-            self._head(NpuOp.LOAD, NpuDependence.HEAD__SPACE.put(self.space)),
+        return _LAYOUT.pack(
+            _head(NpuOp.LOAD, self[-4:]) | NpuDependence.HEAD__SPACE.put(self.space),
             self.address & 0xFFFF_FFFF,
             self.address >> 32,
             d.STRIDE__VALUE.put(self.stride),
@@ -169,8 +159,7 @@ class Load(_Dependent):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Matmul(_Dependent):
+class Matmul(NamedTuple):
     """Scratchpads to accumulators: C[m][n] (+)= sum over k of A[m][k] * W[k][n]."""
 
     m: int
@@ -183,12 +172,16 @@ class Matmul(_Dependent):
     c_base: int
     c_step: int
     accumulate: bool = False
+    wait_prev: bool = False
+    wait_next: bool = False
+    signal_prev: bool = False
+    signal_next: bool = False
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
         d = NpuDescriptorMatmul
-        return _words(
-            self._head(NpuOp.MATMUL, NpuDependence.HEAD__ACCUMULATE.put(self.accumulate)),
+        return _LAYOUT.pack(
+            _head(NpuOp.MATMUL, self[-4:]) | NpuDependence.HEAD__ACCUMULATE.put(self.accumulate),
             d.SIZE_MK__M.put(self.m) | d.SIZE_MK__K.put(self.k),
             d.SIZE_N__N.put(self.n),
             d.A__BASE.put(self.a_base) | d.A__STEP.put(self.a_step),
@@ -199,8 +192,7 @@ class Matmul(_Dependent):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Store(_Dependent):
+class Store(NamedTuple):
     """Accumulators to memory: ``rows`` rows of ``n`` values, int32 or with ``quantise`` int8.
 
     ``q_base`` is the parameter word at which the first channel's parameters begin, a multiple of four.
@@ -215,14 +207,16 @@ class Store(_Dependent):
     quantise: bool = False
     relu: bool = False
     q_base: int = 0
+    wait_prev: bool = False
+    wait_next: bool = False
+    signal_prev: bool = False
+    signal_next: bool = False
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
-        d = NpuDescriptorStore
-        return _words(
-            self._head(
-                NpuOp.STORE, NpuDependence.HEAD__QUANTISE.put(self.quantise) | NpuDependence.HEAD__RELU.put(self.relu)
-            ),
+        d, head = NpuDescriptorStore, NpuDependence
+        return _LAYOUT.pack(
+            _head(NpuOp.STORE, self[-4:]) | head.HEAD__QUANTISE.put(self.quantise) | head.HEAD__RELU.put(self.relu),
             self.address & 0xFFFF_FFFF,
             self.address >> 32,
             d.STRIDE__VALUE.put(self.stride),
@@ -236,69 +230,66 @@ class Store(_Dependent):
 Descriptor = Fence | Load | Matmul | Store
 
 
+_SPACES = {space.value: space for space in NpuSpace}
+
+
 def _space(code: int) -> NpuSpace:
-    if code not in set(NpuSpace):
-        raise ValueError(f"Space of a LOAD must be one of {[s.value for s in NpuSpace]}, not {code!r}")
-    return NpuSpace(code)
+    if code not in _SPACES:
+        raise ValueError(f"Space of a LOAD must be one of {[*_SPACES]}, not {code!r}")
+    return _SPACES[code]
+
+
+class _Head(NamedTuple):
+    """First word of a descriptor."""
+
+    op: int
+    space: int
+    accumulate: bool
+    quantise: bool
+    relu: bool
+    tokens: tuple[bool, bool, bool, bool]
+
+
+@lru_cache(maxsize=1024)
+def _read_head(word: int) -> _Head:
+    d = NpuDependence
+    flags = d.HEAD__WAIT_PREV, d.HEAD__WAIT_NEXT, d.HEAD__SIGNAL_PREV, d.HEAD__SIGNAL_NEXT
+    wait_prev, wait_next, signal_prev, signal_next = (bool(flag.get(word)) for flag in flags)
+    return _Head(
+        op=d.HEAD__OP.get(word),
+        space=d.HEAD__SPACE.get(word),
+        accumulate=bool(d.HEAD__ACCUMULATE.get(word)),
+        quantise=bool(d.HEAD__QUANTISE.get(word)),
+        relu=bool(d.HEAD__RELU.get(word)),
+        tokens=(wait_prev, wait_next, signal_prev, signal_next),
+    )
 
 
 def decode(encoded: bytes) -> Descriptor:
     """Descriptor in 32 bytes. ``ValueError`` if operation or space is unassigned; sizes are not checked here."""
     if len(encoded) != DESCRIPTOR_BYTES:
         raise ValueError(f"A descriptor must have {DESCRIPTOR_BYTES} bytes, not {len(encoded)!r}")
-    word = struct.unpack("<8I", encoded)
-    op = NpuDependence.HEAD__OP.get(word[0])
-    common: dict[str, Any] = _dependences(word[0])
-    if op == NpuOp.FENCE:
-        return Fence(**common)
-    if op == NpuOp.LOAD:
-        load = NpuDescriptorLoad
-        return Load(
-            **common,
-            space=_space(NpuDependence.HEAD__SPACE.get(word[0])),
-            address=_address(word[1], word[2]),
-            stride=word[3],
-            rows=load.SIZE__ROWS.get(word[4]),
-            row_bytes=load.SIZE__ROW_BYTES.get(word[4]),
-            base=load.PLACE__BASE.get(word[5]),
-            row_step=load.PLACE__ROW_STEP.get(word[5]),
-            word_step=load.STEP__WORD_STEP.get(word[6]),
-        )
-    if op == NpuOp.MATMUL:
-        matmul = NpuDescriptorMatmul
-        return Matmul(
-            **common,
-            accumulate=bool(NpuDependence.HEAD__ACCUMULATE.get(word[0])),
-            m=matmul.SIZE_MK__M.get(word[1]),
-            k=matmul.SIZE_MK__K.get(word[1]),
-            n=matmul.SIZE_N__N.get(word[2]),
-            a_base=matmul.A__BASE.get(word[3]),
-            a_step=matmul.A__STEP.get(word[3]),
-            w_base=matmul.W__BASE.get(word[4]),
-            w_step=matmul.W__STEP.get(word[4]),
-            c_base=matmul.C__BASE.get(word[5]),
-            c_step=matmul.C__STEP.get(word[5]),
-        )
-    if op == NpuOp.STORE:
-        store = NpuDescriptorStore
-        return Store(
-            **common,
-            address=_address(word[1], word[2]),
-            stride=word[3],
-            rows=store.SIZE__ROWS.get(word[4]),
-            n=store.SIZE__N.get(word[4]),
-            c_base=store.C__BASE.get(word[5]),
-            c_step=store.C__STEP.get(word[5]),
-            quantise=bool(NpuDependence.HEAD__QUANTISE.get(word[0])),
-            relu=bool(NpuDependence.HEAD__RELU.get(word[0])),
-            q_base=store.Q__BASE.get(word[6]),
-        )
-    raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
+    # Sizes and places are half words, the lower first, as the fields that encode() puts them into say.
+    word, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, _, _, _ = _HALVES.unpack(encoded)
+    head = _read_head(word)
+    match head.op:
+        case NpuOp.FENCE:
+            return Fence(*head.tokens)
+        case NpuOp.LOAD:
+            address, stride = x2 | x3 << 16 | x4 << 32 | x5 << 48, x6 | x7 << 16
+            return Load(_space(head.space), address, stride, x8, x9, x10, x11, x12, *head.tokens)
+        case NpuOp.MATMUL:
+            return Matmul(x2, x3, x4, x6, x7, x8, x9, x10, x11, head.accumulate, *head.tokens)
+        case NpuOp.STORE:
+            address, stride = x2 | x3 << 16 | x4 << 32 | x5 << 48, x6 | x7 << 16
+            return Store(address, stride, x8, x9, x10, x11, head.quantise, head.relu, x12, *head.tokens)
+        case op:
+            raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
 
 
 def encode_program(descriptors: Sequence[Descriptor]) -> bytes:
     """The job list in memory."""
-    return b"".join(descriptor.encode() for descriptor in descriptors)
+    return b"".join([descriptor.encode() for descriptor in descriptors])
 
 
 def pack_weights(weights: npt.NDArray[np.int8], n: int) -> bytes:

@@ -97,24 +97,21 @@ class NpuState:
         return {NpuSpace.ACTIVATIONS: self.a, NpuSpace.WEIGHTS: self.w, NpuSpace.PARAMETERS: self.q}[space]
 
 
-@dataclass
 class _Tokens:
     """Tokens waiting between neighbouring units."""
 
-    load_to_execute: int = 0
-    execute_to_load: int = 0
-    execute_to_store: int = 0
-    store_to_execute: int = 0
+    def __init__(self) -> None:
+        self._waiting = {link: 0 for links in _LINKS.values() for link in links if link is not None}
 
     def take(self, name: str, index: int) -> None:
         """Take a token or stall."""
-        if getattr(self, name) == 0:
+        if self._waiting[name] == 0:
             raise NpuStalled(index)
-        setattr(self, name, getattr(self, name) - 1)
+        self._waiting[name] -= 1
 
     def give(self, name: str) -> None:
         """Give a token."""
-        setattr(self, name, getattr(self, name) + 1)
+        self._waiting[name] += 1
 
 
 _LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
@@ -124,6 +121,12 @@ _LINKS: dict[type, tuple[str | None, str | None, str | None, str | None]] = {
     Store: ("execute_to_store", None, "store_to_execute", None),
 }
 """Token counters that wait_prev, wait_next, signal_prev and signal_next mean to each kind of descriptor."""
+
+
+_MEANINGLESS = {
+    kind: tuple(flag - 4 for flag, link in enumerate(links) if link is None) for kind, links in _LINKS.items()
+}
+"""Flags that no kind of token goes with, by where they are at the end of a descriptor."""
 
 
 def _flags(descriptor: Descriptor) -> tuple[bool, bool, bool, bool]:
@@ -138,7 +141,7 @@ def tokens_of(descriptor: Descriptor) -> tuple[str | None, ...]:
 
 def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
     """Fault that the hardware finds in a descriptor before it does anything for it, or NONE."""
-    if any(flag and link is None for flag, link in zip(_flags(descriptor), _LINKS[type(descriptor)], strict=True)):
+    if any([descriptor[flag] for flag in _MEANINGLESS[type(descriptor)]]):
         return NpuFault.BAD_DESCRIPTOR
     last, depth = 0, 1
     match descriptor:
@@ -147,11 +150,13 @@ def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
                 return NpuFault.BAD_DESCRIPTOR
             words = caps.tiles(row_bytes)
             last = descriptor.base + (rows - 1) * descriptor.row_step + (words - 1) * descriptor.word_step
-            depth = {
-                NpuSpace.ACTIVATIONS: caps.a_words,
-                NpuSpace.WEIGHTS: caps.w_words,
-                NpuSpace.PARAMETERS: caps.q_words,
-            }[descriptor.space]
+            match descriptor.space:
+                case NpuSpace.ACTIVATIONS:
+                    depth = caps.a_words
+                case NpuSpace.WEIGHTS:
+                    depth = caps.w_words
+                case NpuSpace.PARAMETERS:
+                    depth = caps.q_words
         case Matmul(m=m, k=k, n=n):
             if m == 0 or k == 0 or n == 0:
                 return NpuFault.BAD_DESCRIPTOR
@@ -244,16 +249,18 @@ def _store(store: Store, state: NpuState, write: WriteMemory) -> None:
 
 def _take(descriptor: Descriptor, index: int, tokens: _Tokens) -> None:
     wait_prev, wait_next, _, _ = _LINKS[type(descriptor)]
-    for flag, link in ((descriptor.wait_prev, wait_prev), (descriptor.wait_next, wait_next)):
-        if flag and link is not None:
-            tokens.take(link, index)
+    if descriptor.wait_prev and wait_prev is not None:
+        tokens.take(wait_prev, index)
+    if descriptor.wait_next and wait_next is not None:
+        tokens.take(wait_next, index)
 
 
 def _give(descriptor: Descriptor, tokens: _Tokens) -> None:
     _, _, signal_prev, signal_next = _LINKS[type(descriptor)]
-    for flag, link in ((descriptor.signal_prev, signal_prev), (descriptor.signal_next, signal_next)):
-        if flag and link is not None:
-            tokens.give(link)
+    if descriptor.signal_prev and signal_prev is not None:
+        tokens.give(signal_prev)
+    if descriptor.signal_next and signal_next is not None:
+        tokens.give(signal_next)
 
 
 def stalls(descriptors: Sequence[Descriptor]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from ..machine import BEAT_BYTES
 from .descriptors import Caps
@@ -36,8 +37,7 @@ _SEARCHED_CYCLES = 16_384
 """Array cycles up to which several plans are compared: beyond, what they differ in is less than a percent."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """One MATMUL and what is loaded for it. Rows in units of one, k and n in tiles: start and count each.
 
     ``a_tiles`` tiles of k of the activations, from ``k0`` on, must be loaded for this step, and its weights with
@@ -142,9 +142,9 @@ def _packed(sizes: Sequence[tuple[int, int, int, int]], caps: Caps, wanted: int)
         for step in _columns_first(problem, wanted=wanted, start=1, buffers=buffers):
             a_base = step.a_base + number % buffers * part
             w_base = len(steps) % buffers * (caps.w_words // buffers)
-            steps.append(replace(step, block=step.block + block, a_base=a_base, w_base=w_base, gemm=number))
+            steps.append(step._replace(block=step.block + block, a_base=a_base, w_base=w_base, gemm=number))
     count = len(steps)
-    return [replace(step, waits=index >= buffers, frees=index + buffers < count) for index, step in enumerate(steps)]
+    return [step._replace(waits=index >= buffers, frees=index + buffers < count) for index, step in enumerate(steps)]
 
 
 def accumulator_slots(plan: Sequence[Step], caps: Caps) -> list[int]:
@@ -328,7 +328,7 @@ def _resident(problem: _Problem, rows: list[tuple[int, int]], widths: list[int],
     block = begin[-1].block + 1
     for chunk, ((m0, mc), width) in enumerate(zip(rows[1:], widths, strict=True), 1):
         if chunk + 1 < len(rows):  # this chunk's end makes room for the one after the next
-            plan[-1] = replace(plan[-1], frees=True)
+            plan[-1] = plan[-1]._replace(frees=True)
         for n0, count in _taper(n_tiles, width, problem.columns) if chunk == len(rows) - 1 else _chunks(n_tiles, width):
             step = Step(
                 m0=m0, mc=mc, k0=0, kc=k_tiles, n0=n0, nc=count, a_tiles=0 if n0 else k_tiles, load_w=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +101,7 @@ def _needed(before: Sequence[Descriptor], live: _Live) -> Iterator[Load]:
         if not live.words:
             return
         if isinstance(descriptor, Load) and live.written_by(descriptor):
-            yield replace(descriptor, wait_next=False, signal_next=False)
+            yield descriptor._replace(wait_next=False, signal_next=False)
 
 
 def _without_early_waits(program: Sequence[Descriptor], cut: int) -> Iterator[Descriptor]:
@@ -116,8 +115,7 @@ def _without_early_waits(program: Sequence[Descriptor], cut: int) -> Iterator[De
     for descriptor in program[cut:]:
         early = [bool(given[link]) for link in tokens_of(descriptor)[:2]]
         given.subtract(link for link in tokens_of(descriptor)[:2] if given[link])
-        yield replace(
-            descriptor,
+        yield descriptor._replace(
             wait_prev=descriptor.wait_prev and not early[0],
             wait_next=descriptor.wait_next and not early[1],
         )

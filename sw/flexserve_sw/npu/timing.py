@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..machine import BEAT_BYTES
 from .descriptors import DESCRIPTOR_BYTES, Caps, Descriptor, Fence, Load, Matmul, Store
@@ -63,15 +64,31 @@ def _bursts(address: int, stride: int, rows: int, beats: int, most: int, *, line
 
 
 def _load_bursts(load: Load) -> Iterator[tuple[int, int]]:
-    beats = -(-load.row_bytes // BEAT_BYTES)
-    linear = load.stride == beats * BEAT_BYTES
+    beats, linear = _load_beats(load)
     return _bursts(load.address, load.stride, load.rows, beats, _READ_BURST, linear=linear)
 
 
+def _load_beats(load: Load) -> tuple[int, bool]:
+    """Beats of a row, and whether all rows are read as one."""
+    beats = -(-load.row_bytes // BEAT_BYTES)
+    return beats, load.stride == beats * BEAT_BYTES
+
+
 def _store_bursts(store: Store) -> Iterator[tuple[int, int]]:
-    beats = -(-store.n // (BEAT_BYTES if store.quantise else 4))
-    linear = store.stride == beats * BEAT_BYTES and (store.n % (16 if store.quantise else 4)) == 0
+    beats, linear = _store_beats(store)
     return _bursts(store.address, store.stride, store.rows, beats, _WRITE_BURST, linear=linear)
+
+
+def _store_beats(store: Store) -> tuple[int, bool]:
+    """Beats of a row, and whether all rows are written as one."""
+    beats = -(-store.n // (BEAT_BYTES if store.quantise else 4))
+    return beats, store.stride == beats * BEAT_BYTES and (store.n % (16 if store.quantise else 4)) == 0
+
+
+@lru_cache(maxsize=1 << 14)
+def _sizes(address: int, stride: int, rows: int, beats: int, most: int, linear: bool) -> tuple[int, ...]:
+    """Beats of each burst; of address and stride only what lies within ``most`` beats counts."""
+    return tuple([size for _, size in _bursts(address, stride, rows, beats, most, linear=linear)])
 
 
 def job_bursts(descriptors: Sequence[Descriptor]) -> Iterator[tuple[int, bool]]:
@@ -127,6 +144,7 @@ class _Timeline:
         self.read_latency, self.write_latency = latency + _READ_PATH, latency + _WRITE_PATH
         self.handout = _START + self.read_latency
         self.load, self.execute, self.store = _Unit(4), _Unit(4), _Unit(4)
+        self.units: dict[type, _Unit] = {Load: self.load, Matmul: self.execute, Store: self.store}
         self.tokens: dict[str, deque[int]] = {name: deque() for name in ("le", "el", "es", "se")}
         self.reads: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
         self.writes: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
@@ -151,7 +169,7 @@ class _Timeline:
             asked = self.handed[0]
             before = bisect_right(self.issues, asked)
             self.handout = max(self.handout, asked + self.read_latency, self.dones[before - 1] if before else 0)
-        unit = {Load: self.load, Matmul: self.execute, Store: self.store}.get(type(descriptor))
+        unit = self.units.get(type(descriptor))
         self.handout = max(self.handout + _DISPATCH, unit.room() if unit else self.end)
         self.handed.append(self.handout)
         if self.unfetched:
@@ -175,12 +193,17 @@ class _Timeline:
         cost = max(1, BEAT_BYTES // self.caps.n)
         issue, done = take, self.reads[-1] + self.fetching
         self.fetching = 0
-        for _, size in _load_bursts(load):
-            issue = max(issue + 1, self.reads[0] + 1)
-            done = max(issue + self.read_latency, done) + size * cost
-            self.reads.append(done)
-            self.issues.append(issue)
-            self.dones.append(done)
+        reads, latency, issues, dones = self.reads, self.read_latency, self.issues, self.dones
+        beats, linear = _load_beats(load)
+        within = _READ_BURST * BEAT_BYTES
+        for size in _sizes(load.address % within, load.stride % within, load.rows, beats, _READ_BURST, linear):
+            oldest = reads[0]
+            issue = (issue if issue > oldest else oldest) + 1
+            answer = issue + latency
+            done = (answer if answer > done else done) + size * cost
+            reads.append(done)
+            issues.append(issue)
+            dones.append(done)
         self.load.free = issue + 1
         self.placed.append(done)
         if load.signal_next:
@@ -237,7 +260,8 @@ class _Timeline:
             beats, pieces, lag = -(-store.n // 4), -(-store.n // 4), 4
         read, answered = take, 0
         credit = 0
-        for _, size in _store_bursts(store):
+        (row_beats, linear), within = _store_beats(store), _WRITE_BURST * BEAT_BYTES
+        for size in _sizes(store.address % within, store.stride % within, store.rows, row_beats, _WRITE_BURST, linear):
             credit += size * pieces
             read += credit // beats
             credit %= beats
@@ -271,6 +295,14 @@ def job_times(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 6
     return JobTimes(tuple(handed), tuple(done), max(timeline.end, timeline.handout) + _END)
 
 
-def job_cycles(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60) -> int:
-    """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic."""
-    return job_times(descriptors, caps, latency=latency).cycles
+def job_cycles(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60, most: int | None = None) -> int:
+    """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic.
+
+    A job that takes more than ``most`` is not followed to its end: the result is then some number above ``most``.
+    """
+    timeline = _Timeline(caps, latency, len(descriptors))
+    for descriptor in descriptors:
+        timeline.step(descriptor)
+        if most is not None and timeline.end > most:
+            break
+    return max(timeline.end, timeline.handout) + _END

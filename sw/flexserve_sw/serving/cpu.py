@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from ..integers import as_exact_float, exact_product
 from ..llm.arithmetic import Int8, Int32
@@ -32,6 +35,15 @@ class CpuProducts:
     def __init__(self, *, side: Side, space: Space, clock: CpuClock, array: int, timeline: Timeline) -> None:
         self._side, self._space, self._clock, self._array, self._timeline = side, space, clock, array, timeline
         self.macs = 0
+        self._matrices: dict[str, tuple[bytes, npt.NDArray[Any]]] = {}
+
+    def _matrix(self, name: str, raw: bytes, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """The matrix in the bytes that were read, unpacked anew unless they are those of the last time."""
+        kept, matrix = self._matrices.get(name, (b"", np.zeros(0)))
+        if kept != raw or matrix.shape != shape:
+            matrix = as_exact_float(unpack_weights(raw, shape, self._array))
+            self._matrices[name] = raw, matrix
+        return matrix
 
     async def product(self, name: str, tensor: Tensor, weights: int, x: Int8) -> Int32:
         """Exact int32 product with the packed matrix at address ``weights`` of the space."""
@@ -39,8 +51,7 @@ class CpuProducts:
         k, n = tensor.shape
         with self._timeline.span("cpu", name, rows=len(x)):
             begin = machine.now
-            matrix = unpack_weights(await self._space.load(weights, tensor.size), (k, n), self._array)
-            sums = exact_product(x, as_exact_float(matrix))
+            sums = exact_product(x, self._matrix(name, await self._space.load(weights, tensor.size), (k, n)))
             macs = len(x) * k * n
             streaming = platform.at_rate(tensor.size, platform.cpu.stream_rate, machine.clock_hz)
             cost = max(round(self._clock.cost(Work.INT8_MAC, macs)), streaming)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,19 +15,20 @@ from ..llm.image import Tensor
 from ..machine import BEAT_BYTES, PAGE_BYTES, Initiator, Machine
 from ..monitor.monitor import Monitor
 from ..monitor.smc import Request
-from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, gemm_program, remainder
+from ..npu import DESCRIPTOR_BYTES, Caps, decode, encode_program, remainder
 from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
+from .joblists import JobLists
 from .segments import PagedSegment
 from .space import Space
 
-__all__ = ["BorrowedNpu", "NpuLease", "NpuProducts", "OwnNpu", "ROW_BLOCK"]
+__all__ = ["BorrowedNpu", "ListTooLong", "NpuLease", "NpuProducts", "OwnNpu", "RESULT_BYTES", "ROW_BLOCK"]
 
 ROW_BLOCK = 128
 """Rows of activations that one job takes at most: bounds the working memory."""
 
-_RESULT_BYTES = 256 * 1024
+RESULT_BYTES = 256 * 1024
 """Results of one job at most, for the same reason."""
 
 
@@ -146,6 +147,10 @@ class BorrowedNpu:
                 raise CommandRefused(RecallCommand.RELEASE, outcome)
 
 
+class ListTooLong(MemoryError):
+    """No run of neighbouring pages, were it empty, has room for a list of descriptors; a smaller job may have."""
+
+
 @dataclass
 class _DescriptorPool:
     """Job lists in memory, kept until a page of theirs moves: of the list, or of what its job reads and writes.
@@ -158,17 +163,22 @@ class _DescriptorPool:
     _epoch: int = -1
     _programs: dict[tuple[str, int, int], tuple[int, int, int]] = field(default_factory=dict)
     _runs: list[list[int]] = field(default_factory=list)
+    _longest: int = 0
 
     def find(self, key: tuple[str, int, int], operands: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
         """Physical address and number of descriptors of a list that is still valid.
 
         ``operands`` are the ranges that its job reads and writes: address in the space, and length.
         """
-        if self._epoch < self.space.changed(self.segment.address, self.segment.length):
-            self.clear()
+        if self._epoch != self.space.epoch:
+            if self._epoch < self.space.changed(self.segment.address, self.segment.length):
+                self.clear()
+            self._epoch = self.space.epoch
         address, count, epoch = self._programs.get(key, (0, 0, -1))
-        if epoch < max(self.space.changed(at, length) for at, length in operands):
-            return None
+        if epoch != self.space.epoch:
+            if epoch < max(self.space.changed(at, length) for at, length in operands):
+                return None
+            self._programs[key] = address, count, self.space.epoch
         return address, count
 
     def keep(self, key: tuple[str, int, int], place: int, count: int) -> tuple[int, int]:
@@ -189,9 +199,15 @@ class _DescriptorPool:
             runs.append([self.segment.address + page * PAGE_BYTES, count * PAGE_BYTES])
             page += count
         self._runs = runs
+        self._longest = max(length for _, length in runs)
 
     def place(self, length: int) -> int:
-        """Room for a list, as an address of the space. Old lists make way if there is none."""
+        """Room for a list, as an address of the space. Old lists make way if there is none.
+
+        Raises :class:`ListTooLong`.
+        """
+        if length > self._longest:
+            raise ListTooLong(f"No contiguous run of {length} bytes is left for a list of descriptors")
         for _ in range(2):
             for run in self._runs:
                 if run[1] >= length:
@@ -200,7 +216,7 @@ class _DescriptorPool:
                     run[1] -= length
                     return address
             self.clear()
-        raise MemoryError(f"No contiguous run of {length} bytes is left for a list of descriptors")
+        raise AssertionError("The longest run is empty now")
 
 
 class NpuProducts:
@@ -222,6 +238,7 @@ class NpuProducts:
         self._space, self._lease, self._caps, self._work = space, lease, caps, work
         self._timeline = timeline
         self._pool = _DescriptorPool(space, descriptors)
+        self._lists = JobLists(space, caps)
         self.macs = 0
         self.resumed = 0
 
@@ -234,7 +251,7 @@ class NpuProducts:
     @classmethod
     def rows_at_once(cls, rows: int, k: int, n: int, caps: Caps) -> int:
         """Rows per job."""
-        return max(1, min(rows, ROW_BLOCK, _RESULT_BYTES // cls.strides(k, n, caps)[1]))
+        return max(1, min(rows, ROW_BLOCK, RESULT_BYTES // cls.strides(k, n, caps)[1]))
 
     @classmethod
     def work_bytes(cls, shapes: list[tuple[int, int]], rows: int, caps: Caps) -> int:
@@ -250,6 +267,8 @@ class NpuProducts:
         """Exact int32 product with the packed matrix at address ``weights`` of the space."""
         k, n = tensor.shape
         block = self.rows_at_once(len(x), k, n, self._caps)
+        if len(x) <= block:
+            return await self._block(name, tensor, weights, x)
         return np.concatenate(
             [await self._block(name, tensor, weights, x[start : start + block]) for start in range(0, len(x), block)]
         )
@@ -262,30 +281,36 @@ class NpuProducts:
         padded = np.zeros((rows, a_stride), np.int8)
         padded[:, :k] = x
         await self._space.store(a, padded.tobytes())
-        key = (name, rows, weights)
-        found = self._pool.find(
-            key, ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
-        )
+        touched = ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
+
+        def encoded() -> bytes:
+            return self._lists.gemm(rows, k, n, a=(a, a_stride), w=(weights, tensor.size), c=(c, c_stride))
+
+        await self.job((name, rows, weights), touched, encoded, rows=rows)
+        self.macs += rows * k * n
+        raw = await self._space.load(c, rows * c_stride)
+        return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n]
+
+    async def job(
+        self,
+        key: tuple[str, int, int],
+        operands: Sequence[tuple[int, int]],
+        encode: Callable[[], bytes],
+        *,
+        rows: int,
+    ) -> None:
+        """Run a job over addresses of the space, named by the first part of its key, to its end.
+
+        Its list is made by ``encode`` unless that of this key is still valid; ``operands`` are the ranges that it
+        reads and writes. Raises :class:`ListTooLong`.
+        """
+        found = self._pool.find(key, operands)
         if found is None:
-            program = gemm_program(
-                m=rows,
-                k=k,
-                n=n,
-                a_addr=a,
-                a_stride=a_stride,
-                w_addr=weights,
-                c_addr=c,
-                c_stride=c_stride,
-                caps=self._caps,
-            )
-            encoded = encode_program(self._space.scatter(program, self._caps))
+            encoded = encode()
             place = self._pool.place(len(encoded))
             await self._space.store(place, encoded)
             found = self._pool.keep(key, place, len(encoded) // DESCRIPTOR_BYTES)
-        await self._run(name, *found, rows=rows)
-        self.macs += rows * k * n
-        raw = await self._space.load(c, rows * c_stride)
-        return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n].astype(np.int32)
+        await self._run(key[0], *found, rows=rows)
 
     async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
         """Run a job to its end, in as many parts as the OS takes the NPU away in the middle.

@@ -77,6 +77,12 @@ class Pager:
         self.segments.append(segment)
         return segment
 
+    def whole(self, segment: PagedSegment, pages: range | None = None) -> bool:
+        """Whether nothing is to be done for :meth:`ensure`."""
+        if pages is None:
+            return not segment.lost and self.space.holds(segment.first, segment.pages)
+        return not segment.lost and (not pages or self.space.holds(segment.first + pages.start, len(pages)))
+
     def missing(self, segment: PagedSegment, pages: range | None = None) -> list[int]:
         """Pages of a segment that have no frame."""
         wanted = range(segment.pages) if pages is None else pages

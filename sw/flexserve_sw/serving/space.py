@@ -2,83 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
-
 from ..machine import PAGE_BYTES
-from ..npu import CHANNEL_BYTES, Caps, Descriptor, Load, Store
+from .pagemap import NotResident, PageMap
 from .side import Side
 
 __all__ = ["NotResident", "Space"]
 
 
-class NotResident(Exception):
-    """An address was used whose page is not in memory."""
-
-
-class Space:
-    """Maps page numbers of a model's own address space to page frames. ``epoch`` counts changes."""
+class Space(PageMap):
+    """A page map whose pages the CPU reads and writes."""
 
     def __init__(self, side: Side) -> None:
+        super().__init__()
         self._side = side
-        self._frames: dict[int, int] = {}
-        self._changes: dict[int, int] = {}
-        self.epoch = 0
-
-    def map(self, page: int, frame: int) -> None:
-        """Put a page into a frame."""
-        self._frames[page] = frame
-        self._change(page)
-
-    def unmap(self, page: int) -> int:
-        """Take a page out; return its frame."""
-        self._change(page)
-        return self._frames.pop(page)
-
-    def _change(self, page: int) -> None:
-        self.epoch += 1
-        self._changes[page] = self.epoch
-
-    def changed(self, address: int, length: int) -> int:
-        """Epoch in which a page of a range was last put somewhere else, or taken out; 0 if none ever was."""
-        pages = range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1)
-        return max([self._changes.get(page, 0) for page in pages])
-
-    def frame(self, page: int) -> int | None:
-        """The frame of a page, or None."""
-        return self._frames.get(page)
-
-    def holds(self, first: int, count: int) -> bool:
-        """Whether all of ``count`` pages from ``first`` on have a frame."""
-        return self._frames.keys() >= _run(first, count)
-
-    def physical(self, address: int) -> int:
-        """Byte address on the bus. Raises :class:`NotResident`."""
-        page, offset = divmod(address, PAGE_BYTES)
-        frame = self._frames.get(page)
-        if frame is None:
-            raise NotResident(f"Page {page} is not in memory")
-        return frame * PAGE_BYTES + offset
-
-    def reach(self, address: int) -> int:
-        """Bytes from ``address`` on that lie one after the other on the bus."""
-        page = address // PAGE_BYTES
-        frame = self.physical(address) // PAGE_BYTES
-        pages = 1
-        while self._frames.get(page + pages) == frame + pages:
-            pages += 1
-        return (page + pages) * PAGE_BYTES - address
-
-    def pieces(self, address: int, length: int) -> Iterator[tuple[int, int]]:
-        """Cut a range into ``(physical address, length)`` pieces that are contiguous on the bus."""
-        while length:
-            piece = min(length, self.reach(address))
-            yield self.physical(address), piece
-            address, length = address + piece, length - piece
 
     async def load(self, address: int, length: int) -> bytes:
         """Read a range."""
+        if address % PAGE_BYTES + length <= PAGE_BYTES:
+            return await self._side.load(self.physical(address), length)
         return b"".join([await self._side.load(at, piece) for at, piece in self.pieces(address, length)])
 
     async def load_physical(self, address: int, length: int) -> bytes:
@@ -87,102 +28,10 @@ class Space:
 
     async def store(self, address: int, payload: bytes) -> None:
         """Write a range."""
+        if address % PAGE_BYTES + len(payload) <= PAGE_BYTES:
+            await self._side.store(self.physical(address), payload)
+            return
         start = 0
         for at, piece in list(self.pieces(address, len(payload))):
             await self._side.store(at, payload[start : start + piece])
             start += piece
-
-    def scatter(self, program: Iterable[Descriptor], caps: Caps) -> list[Descriptor]:
-        """Turn a job over this address space into one over physical addresses.
-
-        A transfer that is not contiguous on the bus becomes several. Each unit of the NPU runs its descriptors in
-        order, so the first of them takes the tokens and the last gives them.
-        """
-        scattered: list[Descriptor] = []
-        for descriptor in program:
-            parts: Sequence[Descriptor]
-            match descriptor:
-                case Load():
-                    parts = self._loads(descriptor, caps)
-                case Store():
-                    parts = self._stores(descriptor, caps)
-                case _:
-                    parts = [descriptor]
-            scattered += _chain(descriptor, parts)
-        return scattered
-
-    def _groups(self, address: int, stride: int, rows: int, row_bytes: int) -> Iterator[tuple[int, int, int, int]]:
-        """Cut rows into ``(first row, rows, offset in the row, bytes)`` that are contiguous from first to last byte."""
-        row = 0
-        while row < rows:
-            start = address + row * stride
-            left = self.reach(start)
-            if left < row_bytes:
-                yield from self._split(row, start, row_bytes)
-                row += 1
-                continue
-            count = rows - row if stride == 0 else min(rows - row, (left - row_bytes) // stride + 1)
-            yield row, count, 0, row_bytes
-            row += count
-
-    def _split(self, row: int, start: int, row_bytes: int) -> Iterator[tuple[int, int, int, int]]:
-        offset = 0
-        while offset < row_bytes:
-            length = min(row_bytes - offset, self.reach(start + offset))
-            yield row, 1, offset, length
-            offset += length
-
-    def _loads(self, d: Load, caps: Caps) -> list[Load]:
-        parts = []
-        for row, rows, offset, length in self._groups(d.address, d.stride, d.rows, d.row_bytes):
-            if offset % caps.n:
-                raise ValueError(f"Rows must be cut at words of {caps.n} bytes, not at byte {offset!r}")
-            parts.append(
-                dataclasses.replace(
-                    d,
-                    address=self.physical(d.address + row * d.stride + offset),
-                    rows=rows,
-                    row_bytes=length,
-                    base=d.base + row * d.row_step + offset // caps.n * d.word_step,
-                )
-            )
-        return parts
-
-    def _stores(self, d: Store, caps: Caps) -> list[Store]:
-        parts = []
-        value_bytes = 1 if d.quantise else 4
-        for row, rows, offset, length in self._groups(d.address, d.stride, d.rows, value_bytes * d.n):
-            tile, cut = divmod(offset, value_bytes * caps.n)
-            if cut:
-                whole = value_bytes * caps.n
-                raise ValueError(f"Rows must be cut at accumulator rows of {whole} bytes, not at byte {offset!r}")
-            parts.append(
-                dataclasses.replace(
-                    d,
-                    address=self.physical(d.address + row * d.stride + offset),
-                    rows=rows,
-                    n=length // value_bytes,
-                    c_base=d.c_base + tile * d.c_step + row,
-                    q_base=d.q_base + tile * CHANNEL_BYTES if d.quantise else 0,
-                )
-            )
-        return parts
-
-
-@lru_cache(maxsize=1024)
-def _run(first: int, count: int) -> frozenset[int]:
-    return frozenset(range(first, first + count))
-
-
-def _chain(whole: Descriptor, parts: Sequence[Descriptor]) -> list[Descriptor]:
-    last = len(parts) - 1
-    return [
-        dataclasses.replace(
-            part,
-            wait_prev=whole.wait_prev and i == 0,
-            wait_next=whole.wait_next and i == 0,
-            signal_prev=whole.signal_prev and i == last,
-            signal_next=whole.signal_next and i == last,
-        )
-        for i, part in enumerate(parts)
-    ]

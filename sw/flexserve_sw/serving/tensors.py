@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from ..drivers.npu import NpuJobFailed
 from ..llm.arithmetic import Float, Int8, Int32
+from ..llm.attention import attend_float
 from ..llm.config import ModelConfig
 from ..llm.image import ImageTensors, Tensor
+from ..llm.model import Cpu
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault
 from ..timeline import Span, Timeline
+from .comparison import Comparison
 from .pager import Pager
 from .segments import Kind, PagedSegment
 from .side import CpuClock
 
-__all__ = ["ComputeTrack", "PagedCache", "PagedTensors", "Products"]
+__all__ = ["ComputeTrack", "Paged", "PagedCache", "PagedTensors", "Products"]
 
 T = TypeVar("T")
 
@@ -61,33 +63,11 @@ class ComputeTrack:
         return self._begin is not None
 
 
-class _Paged:
+class Paged:
     """Use of segments under the pager's lock, once they are loaded and in memory."""
 
     def __init__(self, pager: Pager, clock: CpuClock, track: ComputeTrack) -> None:
         self._pager, self._clock, self._track = pager, clock, track
-
-    @asynccontextmanager
-    async def _using(
-        self, segment: PagedSegment, pages: range | None, scratch: Sequence[PagedSegment]
-    ) -> AsyncIterator[None]:
-        await self._clock.settle()
-        machine = self._pager.side.machine
-        waiting = not segment.loaded.is_set() or bool(self._pager.missing(segment, pages)) or self._pager.lock.held
-        resume = self._track.running and waiting
-        if resume:
-            self._track.stop(machine.now)
-        await segment.loaded.wait()
-        if segment.failure is not None:
-            raise segment.failure
-        async with self._pager.lock:
-            # Scratch first: what it takes must not come from what is ensured after it.
-            for other in scratch:
-                await self._pager.ensure(other)
-            await self._pager.ensure(segment, pages)
-            if resume:
-                self._track.start(self._track.name, machine.now)
-            yield
 
     async def _attempt(
         self,
@@ -99,7 +79,16 @@ class _Paged:
     ) -> T:
         """Use a segment; once more if the OS took a page of it, which shows as a fault and never as data."""
         for last in (False, True):
-            async with self._using(segment, pages, scratch):
+            waits = await self._loaded(segment, pages)
+            async with self._pager.lock:
+                # Scratch first: what it takes must not come from what is ensured after it.
+                for other in scratch:
+                    if not self._pager.whole(other):
+                        await self._pager.ensure(other)
+                if not self._pager.whole(segment, pages):
+                    await self._pager.ensure(segment, pages)
+                if waits:
+                    self._track.start(self._track.name, self._pager.side.machine.now)
                 try:
                     return await use()
                 except (BusFault, NpuJobFailed):
@@ -107,12 +96,27 @@ class _Paged:
                         raise
         raise AssertionError("The second attempt returns or raises")
 
+    async def _loaded(self, segment: PagedSegment, pages: range | None) -> bool:
+        """Have what was computed so far take its time, and wait for the first loading of a segment.
 
-class PagedTensors(_Paged):
-    """Quantised tensors by name. Every product is compared with the reference.
+        Whether the forward pass, which was running, stands still until the segment can be used.
+        """
+        await self._clock.settle()
+        pager = self._pager
+        waits = self._track.running and (
+            pager.lock.held or not segment.loaded.is_set() or not pager.whole(segment, pages)
+        )
+        if waits:
+            self._track.stop(pager.side.machine.now)
+        if not segment.loaded.is_set():
+            await segment.loaded.wait()
+        if segment.failure is not None:
+            raise segment.failure
+        return waits
 
-    ``scratch`` are the segments that products work in; ``compared`` and ``wrong`` count int32 values.
-    """
+
+class PagedTensors(Paged):
+    """Quantised tensors by name. Every product goes to ``comparison``; ``scratch`` are the segments they work in."""
 
     def __init__(
         self,
@@ -125,10 +129,9 @@ class PagedTensors(_Paged):
         reference: ImageTensors,
     ) -> None:
         super().__init__(pager, clock, track)
-        self._products, self._scratch, self._reference = products, scratch, reference
+        self._products, self._scratch = products, scratch
+        self.comparison = Comparison(reference)
         self._where: dict[str, tuple[PagedSegment, Tensor]] = {}
-        self.compared = 0
-        self.wrong = 0
 
     def publish(self, segment: PagedSegment) -> None:
         """Make a segment's tensors known by name."""
@@ -160,12 +163,11 @@ class PagedTensors(_Paged):
         segment, tensor = self._where[name]
         at = segment.address + tensor.offset
         sums = await self._attempt(segment, lambda: self._products.product(name, tensor, at, x), scratch=self._scratch)
-        self.compared += sums.size
-        self.wrong += int((sums != self._reference.multiply(name, x)).sum())
+        self.comparison.add(name, x, sums)
         return sums
 
 
-class PagedCache(_Paged):
+class PagedCache(Paged):
     """Keys and values: one segment per layer, a row of keys and a row of values per position."""
 
     def __init__(
@@ -174,8 +176,13 @@ class PagedCache(_Paged):
         super().__init__(pager, clock, track)
         self._config = config
         self._used = [0] * config.layers
-        pages = -(-positions * self.row_bytes(config) // PAGE_BYTES)
+        (pages,) = self.layer_pages(config, positions)
         self.segments = [pager.add(f"kv.{layer}", Kind.KV, pages) for layer in range(config.layers)]
+
+    @classmethod
+    def layer_pages(cls, config: ModelConfig, positions: int) -> tuple[int]:
+        """Pages of each segment of a layer."""
+        return (-(-positions * cls.row_bytes(config) // PAGE_BYTES),)
 
     @staticmethod
     def row_bytes(config: ModelConfig) -> int:
@@ -185,6 +192,10 @@ class PagedCache(_Paged):
     def _pages(self, first: int, last: int) -> range:
         size = self.row_bytes(self._config)
         return range(first * size // PAGE_BYTES, (last * size - 1) // PAGE_BYTES + 1)
+
+    async def attend(self, layer: int, q: Float, k: Float, v: Float, position: int, *, cpu: Cpu) -> Float:
+        """Attention in float32."""
+        return await attend_float(self, layer, q, k, v, position, cpu=cpu)
 
     async def append(self, layer: int, keys: Float, values: Float) -> None:
         """Add rows; pages are got as they are needed."""

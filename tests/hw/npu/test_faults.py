@@ -1,7 +1,5 @@
 """How jobs end early: the right report, a clean bus, an NPU that works afterwards."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from harness import REG, Bench
@@ -27,27 +25,27 @@ async def works(bench, ctx, seed=9):
 
 
 ILLEGAL = [
-    (dataclasses.replace(LOAD, address=IN + 8), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(LOAD, stride=72), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(LOAD, rows=0), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(LOAD, row_bytes=0), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(LOAD, signal_prev=True), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(MATMUL, m=0), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(STORE, wait_next=True), NpuFault.BAD_DESCRIPTOR),
+    (LOAD._replace(address=IN + 8), NpuFault.BAD_DESCRIPTOR),
+    (LOAD._replace(stride=72), NpuFault.BAD_DESCRIPTOR),
+    (LOAD._replace(rows=0), NpuFault.BAD_DESCRIPTOR),
+    (LOAD._replace(row_bytes=0), NpuFault.BAD_DESCRIPTOR),
+    (LOAD._replace(signal_prev=True), NpuFault.BAD_DESCRIPTOR),
+    (MATMUL._replace(m=0), NpuFault.BAD_DESCRIPTOR),
+    (STORE._replace(wait_next=True), NpuFault.BAD_DESCRIPTOR),
     (npu.Fence(signal_next=True), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(LOAD, base=97), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(LOAD, rows=65535, row_step=65535), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(MATMUL, a_base=121), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(MATMUL, w_base=121), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(MATMUL, n=16, w_step=121), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(MATMUL, n=16, c_step=57), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(MATMUL, k=65535, n=65535), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(STORE, c_base=57), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(STORE, relu=True), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(STORE, quantise=True, q_base=2), NpuFault.BAD_DESCRIPTOR),
-    (dataclasses.replace(STORE, quantise=True, q_base=1020), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(LOAD, space=NpuSpace.PARAMETERS, base=1023), NpuFault.SCRATCHPAD_RANGE),
-    (dataclasses.replace(LOAD, address=0x1_0000_0000), NpuFault.BUS_ERROR),
+    (LOAD._replace(base=97), NpuFault.SCRATCHPAD_RANGE),
+    (LOAD._replace(rows=65535, row_step=65535), NpuFault.SCRATCHPAD_RANGE),
+    (MATMUL._replace(a_base=121), NpuFault.SCRATCHPAD_RANGE),
+    (MATMUL._replace(w_base=121), NpuFault.SCRATCHPAD_RANGE),
+    (MATMUL._replace(n=16, w_step=121), NpuFault.SCRATCHPAD_RANGE),
+    (MATMUL._replace(n=16, c_step=57), NpuFault.SCRATCHPAD_RANGE),
+    (MATMUL._replace(k=65535, n=65535), NpuFault.SCRATCHPAD_RANGE),
+    (STORE._replace(c_base=57), NpuFault.SCRATCHPAD_RANGE),
+    (STORE._replace(relu=True), NpuFault.BAD_DESCRIPTOR),
+    (STORE._replace(quantise=True, q_base=2), NpuFault.BAD_DESCRIPTOR),
+    (STORE._replace(quantise=True, q_base=1020), NpuFault.SCRATCHPAD_RANGE),
+    (LOAD._replace(space=NpuSpace.PARAMETERS, base=1023), NpuFault.SCRATCHPAD_RANGE),
+    (LOAD._replace(address=0x1_0000_0000), NpuFault.BUS_ERROR),
 ]
 
 
@@ -58,7 +56,7 @@ def test_illegal_descriptors_are_reported_and_what_was_before_them_is_done():
     async def testbench(ctx):
         for count, (bad, code) in enumerate(ILLEGAL):
             bench.write(OUT, b"\xa5" * 0x2000)
-            job = [LOAD, npu.Fence(), STORE, bad, dataclasses.replace(STORE, address=OUT + 0x1000)]
+            job = [LOAD, npu.Fence(), STORE, bad, STORE._replace(address=OUT + 0x1000)]
             assert await bench.job(ctx, job, address=LIST) == 2, bad
             where = bad.address if code is NpuFault.BUS_ERROR else LIST + 3 * 32
             assert await bench.fault(ctx) == (code, 3, where), bad
@@ -95,16 +93,16 @@ def test_unassigned_operations_empty_lists_and_odd_addresses_are_bad_descriptors
 @pytest.mark.parametrize(
     ("job", "page", "where", "index"),
     [
-        ([dataclasses.replace(LOAD, address=IN + 0xFC0, stride=0x40)], 0x11, 0x11000, 0),
-        ([LOAD, dataclasses.replace(LOAD, address=0x11000, stride=0x1000, row_bytes=20)], 0x12, 0x12000, 1),
-        ([MATMUL, npu.Fence(), dataclasses.replace(STORE, address=OUT + 0xFC0)], 0x21, 0x21000, 2),
-        ([MATMUL, npu.Fence(), dataclasses.replace(STORE, stride=0x800)], 0x21, 0x21000, 2),
+        ([LOAD._replace(address=IN + 0xFC0, stride=0x40)], 0x11, 0x11000, 0),
+        ([LOAD, LOAD._replace(address=0x11000, stride=0x1000, row_bytes=20)], 0x12, 0x12000, 1),
+        ([MATMUL, npu.Fence(), STORE._replace(address=OUT + 0xFC0)], 0x21, 0x21000, 2),
+        ([MATMUL, npu.Fence(), STORE._replace(stride=0x800)], 0x21, 0x21000, 2),
     ],
 )
 def test_a_denied_page_in_mid_job_ends_it_with_its_address(job, page, where, index, stall):
     bench = Bench(PARAMS, latency=30, stall=stall, seed=page)
     bench.ram.denied.add(page)
-    long = [*job, npu.Fence(), dataclasses.replace(STORE, address=0x30000)]
+    long = [*job, npu.Fence(), STORE._replace(address=0x30000)]
     bench.write(0x30000, b"\xa5" * 64)
 
     async def testbench(ctx):
@@ -123,7 +121,7 @@ def test_a_row_past_the_end_of_the_address_space_is_a_bus_error():
     bench.ram.bytes = np.zeros(1 << 20, dtype=np.uint8)
 
     async def testbench(ctx):
-        job = [dataclasses.replace(LOAD, address=0x8_0000, stride=0xFFFF_0000, rows=3, row_bytes=16)]
+        job = [LOAD._replace(address=0x8_0000, stride=0xFFFF_0000, rows=3, row_bytes=16)]
         assert await bench.job(ctx, job, address=LIST) == 2
         assert await bench.fault(ctx) == (NpuFault.BUS_ERROR, 0, 0x1_0007_0000)
         await works(bench, ctx)
@@ -175,7 +173,7 @@ def test_a_job_that_waits_for_a_token_nobody_gives_can_be_aborted():
     bench = Bench(PARAMS)
 
     async def testbench(ctx):
-        bench.write(LIST, dataclasses.replace(MATMUL, wait_prev=True).encode())
+        bench.write(LIST, MATMUL._replace(wait_prev=True).encode())
         await bench.ring(ctx, LIST, 1)
         await ctx.tick().repeat(500)
         assert REG.STATUS__BUSY.get(await bench.access(ctx, False, REG.STATUS))

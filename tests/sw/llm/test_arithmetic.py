@@ -49,6 +49,40 @@ def test_a_row_of_attention_does_not_depend_on_its_batch(random: np.random.Gener
     assert np.array_equal(batch, np.concatenate(alone))
 
 
+@pytest.mark.parametrize(("heads", "groups", "size"), [(6, 3, 8), (1, 1, 2), (1, 1, 40), (4, 4, 16)])
+@pytest.mark.parametrize(("rows", "start"), [(1, 0), (1, 1), (1, 130), (2, 0), (9, 3)])
+def test_sums_of_attention_go_strictly_in_order(
+    random: np.random.Generator, heads: int, groups: int, size: int, rows: int, start: int
+) -> None:
+    q, k, v = (
+        random.standard_normal(shape).astype(np.float32)
+        for shape in ((rows, heads, size), (start + rows, groups, size), (start + rows, groups, size))
+    )
+    got = a.attention(q, k, v, start).reshape(rows, heads, size)
+    for row in range(rows):
+        for head in range(heads):
+            group, seen = head // (heads // groups), start + row + 1
+            scores = np.zeros(seen, np.float32)
+            for d in range(size):
+                scores += q[row, head, d] * k[:seen, group, d]
+            scores /= np.sqrt(np.float32(size))
+            weights = a.exp(scores - scores.max())
+            weights /= a.ordered_sum(weights)
+            mixed = np.zeros(size, np.float32)
+            for position in range(seen):
+                mixed += weights[position] * v[position, group]
+            assert got[row, head].tobytes() == mixed.tobytes()
+
+
+def test_rows_of_a_large_attention_are_those_of_a_small_one(
+    random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, v = (random.standard_normal((30, heads, 8)).astype(np.float32) for heads in (6, 3, 3))
+    whole = a.attention(q, k, v, 0)
+    monkeypatch.setattr(a, "_TERMS", 6 * 8 * 30 * 7)
+    assert np.array_equal(a.attention(q, k, v, 0), whole)
+
+
 def test_attention_is_softmax_of_scaled_products(random: np.random.Generator) -> None:
     q, k, v = (random.standard_normal((9, heads, 8)).astype(np.float32) for heads in (4, 2, 2))
     got = a.attention(q, k, v, 0).reshape(9, 4, 8)

@@ -50,6 +50,13 @@ def run_command(
         list[str] | None,
         typer.Option(help="Design to run: flexserve, nw-base, strawman, strawman-opt. Repeatable; default all."),
     ] = None,
+    kv: Annotated[
+        str,
+        typer.Option(
+            help="Keys and values as float, attention on the CPU; or as int8, its products on the NPU of a design that"
+            " has one; or as int8-cpu, the same products on the CPU."
+        ),
+    ] = "float",
     pressure: Annotated[
         int, typer.Option(help="Pages that the operating system takes back in the middle of the answer.")
     ] = 24,
@@ -80,6 +87,7 @@ def run_command(
         tokenizer=tokenizer,
         prompt=prompt,
         tokens=tokens,
+        kv=kv,
         designs=tuple(design or ()),
         pressure=pressure,
         array=array,

@@ -97,6 +97,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str | Path]], str]] = {
     "unknown array": (lambda folder: ["--array", "7"], "Array size must be"),
     "pressure beyond the model": (lambda folder: ["--pressure", "100000"], "can't take 100000 pages"),
     "negative pressure": (lambda folder: ["--pressure", "-1"], "Option pressure"),
+    "unknown keys and values": (lambda folder: ["--kv", "int4"], "Keys and values are kept as float, int8, int8-cpu"),
     "bad seed": (lambda folder: ["--seed", "0"], "The seed must be"),
     "output in a missing folder": (lambda folder: ["--report", folder / "none" / "r.html"], "Cannot write"),
     "output that is a folder": (lambda folder: ["--trace", folder], "it is a folder"),
@@ -186,6 +187,6 @@ def test_option_that_does_not_exist_ends_with_2_and_no_traceback() -> None:
 
 def test_help_names_every_option_of_run() -> None:
     text = flexserve("run", "--help").stdout
-    options = ["checkpoint", "tokenizer", "prompt", "tokens", "design", "pressure", "array", "seed"]
+    options = ["checkpoint", "tokenizer", "prompt", "tokens", "kv", "design", "pressure", "array", "seed"]
     options += ["waves", "trace", "json", "report"]
     assert [option for option in options if f"--{option} " not in text] == []

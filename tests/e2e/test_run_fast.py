@@ -44,6 +44,20 @@ def test_trace_and_report_are_written(outputs: tuple[subprocess.CompletedProcess
     assert (folder / "report.html").read_text().count("<svg") == 5
 
 
+def test_keys_and_values_in_int8_give_the_answer_of_their_own_reference_in_every_design(tmp_path: Path) -> None:
+    done = flexserve(
+        "run", "--machine", "fast", "--kv", "int8", "--tokens", str(TOKENS), "--pressure", str(PRESSURE),
+        "--json", tmp_path / "run.json", timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads((tmp_path / "run.json").read_text())
+    reference = complete(default_checkpoint(), summary["prompt"], TOKENS, kv="int8")
+    assert [design["tokens"] for design in summary["designs"].values()] == [list(reference.tokens)] * 4
+    assert (summary["bit_exact"], summary["violations"], summary["options"]["kv"]) == (True, 0, "int8")
+    assert (summary["recall"]["pages"], summary["recall"]["tokens_equal"]) == (PRESSURE, True)
+    assert summary["perplexity"] == pytest.approx(summary["perplexity_float32"], rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -61,16 +61,14 @@ PARTS: dict[str, dict[str, tuple[str, int]]] = {
 QUICK: dict[str, Any] = {"frames": 10, "conflicts": 2_000, "reduce": False}
 DEEP: dict[str, Any] = {"frames": 50, "conflicts": 10_000, "reduce": True}
 """Limits of a search for a counterexample: of that on every mutant, in which most fall, and of that on what is left."""
-EQUIVALENCE, DOUBT = 30, 30
-"""Seconds for a proof of equivalence, and for a proof that may fail."""
+EQUIVALENCE = 30
+"""Seconds of processor time for each part of a proof of equivalence."""
 
 
-STEPS = ("simulation", "formal", "equivalent", "deep formal", "lost proof")
+STEPS = ("simulation", "formal", "equivalent", "deep formal")
 KILLED = ("by both", "by simulation", "by proofs")
-ENDS = (*KILLED, "lost proof", "equivalent", "survived", "open")
-"""What can become of a mutant. ``lost proof``: a claim that is proved without it can't be proved with it, and formal
-verification fails for that, though no run was found that refutes the claim: it is too long, as where a wide counter
-must overflow. ``open``: nothing noticed it yet, and not all steps have been taken."""
+ENDS = (*KILLED, "equivalent", "survived", "open")
+"""What can become of a mutant. ``open``: nothing noticed it yet, and not all steps have been taken."""
 WANTED = 98.0
 """Least share, in percent, of the mutants not shown to be equivalent that must be killed."""
 
@@ -120,7 +118,7 @@ class Campaign:
         text = (self.netlist.folder / "flat.il").read_text() + sample
         self.state = State(self.folder / "state.json", hashlib.sha256(text.encode()).hexdigest())
         if again:
-            self.state.forget(_noticed)
+            self.state.forget(lambda result: _noticed(result) or result.get("equivalent"))
 
     def _design(self) -> NpuGate | FlexFilter:
         return NpuGate() if self.ip == "gate" else FlexFilter(params=simulate.parameters(self.ip).flex)
@@ -187,13 +185,6 @@ class Campaign:
                 raise RuntimeError(f"The proof {model.name} must hold without a mutant, but is refuted")
             self._spared[model.name] = cycles
 
-    def doubt(self, tell: Tell) -> None:
-        """Of the mutants that are left, find those with which a proof fails, though no counterexample is found."""
-        left = [mutant for mutant in self._left() if "lost proof" not in self.result(mutant)]
-        if left:
-            models = self._models()
-            self._each(left, "lost proof", lambda mutant: _lost(models, mutant.number, DOUBT), tell)
-
     def _models(self) -> list[formal.MutantModel]:
         """Models of all proofs that mutants have a place in."""
         if self._proofs is None:
@@ -250,7 +241,7 @@ class Campaign:
                 end = "equivalent"
             else:
                 taken = all(step in result for step in STEPS)
-                end = "lost proof" if result.get("lost proof") else "survived" if taken else "open"
+                end = "survived" if taken else "open"
             rows.append({"design": self.ip, **mutant.row(), "end": end, **result})
         return rows
 
@@ -284,14 +275,6 @@ def _refuted(result: dict[str, Any]) -> bool:
 
 def _noticed(result: dict[str, Any]) -> bool:
     return bool(result.get("simulation")) or _refuted(result)
-
-
-def _lost(models: Sequence[formal.MutantModel], number: int, seconds: int) -> str | None:
-    """The first proof that holds without the mutant and can't be had with it, though it gets twice the time."""
-    for model in [model for model in models if number in model.found]:
-        if not formal.proved(model, number, seconds=2 * seconds) and formal.proved(model, 0, seconds=seconds):
-            return model.name
-    return None
 
 
 def summary(campaigns: Sequence[Campaign], seconds: float) -> dict[str, Any]:
@@ -363,8 +346,6 @@ def main() -> int:
             campaign.compare(tell)
         if "deep formal" in steps:
             campaign.prove_deeply(tell)
-        if "lost proof" in steps:
-            campaign.doubt(tell)
     result = summary(campaigns, time.monotonic() - started)
     (options.output / "summary.json").write_text(json.dumps(result, indent=1) + "\n")
     show(result, console)

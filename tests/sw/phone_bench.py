@@ -57,7 +57,7 @@ def serve_fast(
 
 def on_phone(program: Callable[[Phone], Awaitable[T]], **options: Any) -> T:
     """Boot a phone and run ``program`` on it."""
-    own = machine()
+    own = machine(array=options.get("array", 16))
 
     async def main() -> T:
         phone = Phone.assemble(own, check(argument(**options)))

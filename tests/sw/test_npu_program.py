@@ -78,6 +78,43 @@ def test_gemm_program_computes_the_product_for_any_shape(seed):
     assert (ram.bytes[C + m * arguments["c_stride"] :] == 0xA5).all()
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_weights_that_lie_row_by_row_give_the_same_product(seed):
+    rng = np.random.default_rng(seed)
+    caps = [npu.Caps(n=4, a_words=256, w_words=256), SMALL[8], npu.Caps(n=8), npu.Caps(n=16), npu.Caps(n=32)][seed % 5]
+    m, k, n = (int(rng.choice([1, 2, rng.integers(1, 40), rng.integers(1, 200)])) for _ in range(3))
+    ram = Ram()
+    arguments, expected = place_gemm(ram, rng, m, k, n, caps)
+    word = max(16, caps.n)
+    tiles = ram.bytes[W : W + caps.tiles(n) * caps.tiles(k) * caps.n**2].view(np.int8)
+    matrix = tiles.reshape(caps.tiles(n), -1, caps.n).transpose(1, 0, 2).reshape(caps.tiles(k) * caps.n, -1)[:k, :n]
+    stride = -(-n // word) * word + int(rng.integers(0, 3)) * 16
+    rows = rng.integers(-128, 128, (k, stride), dtype=np.int8)
+    rows[:, :n] = matrix
+    ram.bytes[W : W + 0x10_0000] = 0xA5
+    ram.bytes[W : W + rows.size] = rows.reshape(-1).view(np.uint8)
+    gemm = npu.Gemm(**{name: value for name, value in arguments.items() if name != "caps"}, w_stride=stride)
+    jobs = [npu.gemm_program(**arguments, w_stride=stride)]
+    if m * caps.tiles(k) <= caps.a_words // 4 and m <= 16:
+        jobs.append(npu.packed_program([gemm], caps))
+    for job in jobs:
+        state = npu.NpuState(caps)
+        state.a[:], state.w[:], state.c[:] = 99, 77, 12345
+        ram.bytes[C : C + m * arguments["c_stride"]] = 0
+        npu.execute(job, ram.read, ram.write, caps, state=state)
+        np.testing.assert_array_equal(read_c(ram, arguments), expected, err_msg=f"{seed=} {(m, k, n)} {caps}")
+        reads = [d for d in job if isinstance(d, npu.Load) and d.space is NpuSpace.WEIGHTS]
+        assert all(d.address + (d.rows - 1) * d.stride + d.row_bytes <= W + rows.size for d in reads)
+
+
+def test_rows_of_weights_are_as_far_apart_as_they_are_read():
+    arguments = dict(m=1, k=20, n=20, a_addr=A, a_stride=32, w_addr=W, c_addr=C, c_stride=80)
+    with pytest.raises(ValueError, match="must be at least 32 bytes apart, not 16"):
+        npu.gemm_program(**arguments, w_stride=16, caps=npu.Caps())
+    with pytest.raises(ValueError, match="multiple of 16, not 40"):
+        npu.gemm_program(**arguments, w_stride=40, caps=npu.Caps())
+
+
 @pytest.mark.parametrize(
     ("m", "k", "n"), [(1, 3000, 40), (3000, 40, 20), (40, 3000, 20), (700, 700, 64), (5, 20, 3000)]
 )

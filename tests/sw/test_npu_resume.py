@@ -29,13 +29,14 @@ class Ram:
         self.bytes[address : address + len(payload)] = np.frombuffer(payload, np.uint8)
 
 
-def place(ram, rng, caps, m, k, n, *, int8):
-    """A random GEMM in memory: its program."""
+def place(ram, rng, caps, m, k, n, *, int8, by_row=False):
+    """A random GEMM in memory, its weights packed or row by row: its program."""
     ram.bytes[A:C] = rng.integers(0, 256, C - A, dtype=np.uint8)
     parameters = npu.Requantise(address=Q) if int8 else None
     return npu.gemm_program(
         m=m, k=k, n=n, a_addr=A, a_stride=-(-k // 16) * 16, w_addr=W, c_addr=C,
         c_stride=-(-n * (1 if int8 else 4) // 16) * 16, caps=caps, requantise=parameters,
+        w_stride=-(-n // 16) * 16 if by_row else None,
     )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def test_what_is_left_of_a_job_gives_the_result_that_the_whole_job_gives(seed):
     caps = CAPS[4 if seed % 2 else 8]
     whole = Ram()
     m, k, n = (int(rng.integers(1, high)) for high in (70, 60, 60))
-    program = list(halves(place(whole, rng, caps, m, k, n, int8=seed % 3 == 0)))
+    program = list(halves(place(whole, rng, caps, m, k, n, int8=seed % 3 == 0, by_row=seed % 4 > 1)))
     begin = whole.bytes.copy()
     npu.execute(program, whole.read, whole.write, caps)
     assert (whole.bytes[C:] != begin[C:]).any()

@@ -52,6 +52,7 @@ class RunOptions:
     tokenizer: Path | None
     prompt: str
     tokens: int
+    kv: str
     designs: tuple[str, ...]
     pressure: int
     array: int
@@ -70,6 +71,7 @@ class RunOptions:
             "tokenizer": None if self.tokenizer is None else str(self.tokenizer.absolute()),
             "prompt": self.prompt,
             "tokens": self.tokens,
+            "kv": self.kv,
             "pressure": pressure,
             "array": self.array,
             "seed": self.seed,
@@ -200,7 +202,7 @@ def _simulate(
 
 
 def _perplexity(plan: Plan, stop: threading.Event) -> dict[str, Any]:
-    """How well the model predicts held-out text, in both arithmetics."""
+    """How well the model predicts held-out text, in the arithmetic of the run and in float32."""
     texts = held_out_text()[:STORIES]
 
     def until_stopped() -> Any:
@@ -210,7 +212,7 @@ def _perplexity(plan: Plan, stop: threading.Event) -> dict[str, Any]:
             yield text
 
     return {
-        "perplexity": perplexity(plan.checkpoint, until_stopped(), arithmetic="int8"),
+        "perplexity": perplexity(plan.checkpoint, until_stopped(), arithmetic="int8", kv=plan.kv.arithmetic),
         "perplexity_float32": perplexity(plan.checkpoint, until_stopped(), arithmetic="float32"),
         "perplexity_stories": len(texts),
     }
@@ -236,6 +238,7 @@ def _about(options: RunOptions, plan: Plan) -> dict[str, Any]:
             "kv_heads": config.kv_heads, "vocab": config.vocab, "image_bytes": plan.model.size,
         },
         "options": {
-            "tokens": options.tokens, "pressure": options.pressure, "array": options.array, "seed": options.seed,
+            "tokens": options.tokens, "kv": options.kv, "pressure": options.pressure, "array": options.array,
+            "seed": options.seed,
         },
     }  # fmt: skip

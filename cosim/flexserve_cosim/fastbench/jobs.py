@@ -1,4 +1,4 @@
-"""The jobs that both machines run: the runs of the demo, and those of two larger models."""
+"""The jobs that both machines run: runs of the demo, one with int8 keys and values, and those of two larger models."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ LARGER = ModelConfig(dim=256, hidden=512, layers=4, heads=8, kv_heads=4, vocab=7
 WIDE = ModelConfig(dim=512, hidden=1024, layers=6, heads=8, kv_heads=4, vocab=768, seq_len=256)
 """A model of 15 million parameters, as wide as small ones that are in use."""
 
-_CALM, _LARGER, _WIDE = "flexserve (no recall)", "(larger model)", "(wide model)"
+_CALM, _KV = "flexserve (no recall)", "flexserve (int8 KV)"
+_LARGER, _WIDE = "(larger model)", "(wide model)"
 
-NAMES = (*DESIGNS, _CALM, _LARGER, _WIDE)
+NAMES = (*DESIGNS, _CALM, _KV, _LARGER, _WIDE)
 """Of all jobs, in order."""
 
 _PRESSURE = 24
@@ -54,6 +55,7 @@ def bench_jobs() -> Iterator[list[BenchJob]]:
         demo = {"tokens": _TOKENS, "pressure": _PRESSURE}
         jobs = [BenchJob(name, {**demo, "design": name}) for name in DESIGNS]
         jobs.append(BenchJob(_CALM, {**demo, "design": "flexserve", "pressure": 0}))
+        jobs.append(BenchJob(_KV, {**demo, "design": "flexserve", "kv": "int8"}))
         larger = {**_model(Path(folder), "larger", LARGER), "tokens": _LARGER_TOKENS, "design": "flexserve"}
         jobs.append(BenchJob(_LARGER, larger))
         pages, dram_bytes = 1 << 14, 1 << 26

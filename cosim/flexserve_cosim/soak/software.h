@@ -87,6 +87,7 @@ class Manager : public Program {
         nsaid_ = nsaid;
         pace_ = pace;
         pause = paused = locked = false;
+        fresh_ = true;
         begin(work());
     }
 
@@ -192,6 +193,8 @@ class Manager : public Program {
     }
     Command likely() {
         if (!secure_) {
+            if (std::exchange(fresh_, false) && random_.one_in(3))  // large ranges need large neighbourhoods
+                return {kDelegate, static_cast<uint32_t>(scene_.window), scene_.pages};
             if (random_.percent(10)) return range(kCancel, kDelegated, kDelegated);
             return random_.percent(45) ? range(kRecall, kFlex, kFlex) : range(kDelegate, kNormal, kNormal);
         }
@@ -215,7 +218,7 @@ class Manager : public Program {
         }
         if (random_.percent(85))
             for (uint32_t n = 0; n < scene_.pages && scene_.hint(page) != wanted; ++n) page = (page + 1) % scene_.pages;
-        const uint32_t limit = random_.pick({1, 1, 2, 4, 12, random_.between(1, scene_.pages)});
+        const uint32_t limit = random_.pick({1, 1, 2, 4, 12, random_.between(1, scene_.pages), scene_.pages});
         uint32_t count = 1;
         while (count < limit && page + count < scene_.pages &&
                (scene_.hint(page + count) == wanted || scene_.hint(page + count) == other))
@@ -227,6 +230,7 @@ class Manager : public Program {
 
     Direction& writes_;
     uint32_t pace_ = 50;
+    bool fresh_ = true;  // no command was given in this episode
 };
 
 }  // namespace soak

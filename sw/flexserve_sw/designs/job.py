@@ -166,7 +166,9 @@ def _result(
     if tensors is None:
         raise RuntimeError("Nothing was computed")
     comparison = tensors.comparison
-    reference = complete(plan.checkpoint, tokenizer.decode(plan.prompt), plan.tokens, model=plan.model)
+    reference = complete(
+        plan.checkpoint, tokenizer.decode(plan.prompt), plan.tokens, model=plan.model, kv=plan.kv.arithmetic
+    )
     steps = [b - a for a, b in zip(answer.token_cycles, answer.token_cycles[1:], strict=False)]
     recalls = phone.pressure.as_json()
     return {

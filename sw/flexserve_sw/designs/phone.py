@@ -91,6 +91,7 @@ class Phone:
             model=plan.model,
             caps=plan.caps,
             timeline=timeline,
+            kv=plan.kv,
         )
         handler = RecallHandler(machine, monitor, serving.pager, borrowed, timeline) if secure else None
         return cls(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from ..errors import UserError
@@ -13,9 +14,9 @@ from ..monitor.layout import Layout
 from ..normal.pressure import RecallBy
 from ..npu import Caps
 from ..platforms import Platform, load_platform
-from ..serving.engine import DESCRIPTOR_PAGES
-from ..serving.npu import NpuProducts
-from ..serving.tensors import PagedCache
+from ..serving.attention import NpuAttention
+from ..serving.engine import layer_pages, working_pages
+from ..serving.kv import Kv
 from ..serving.vault import Vault
 from .design import Design, MemoryKind, find_design
 
@@ -30,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
     "tokenizer": None,
     "prompt": "Once upon a time",
     "tokens": 24,
+    "kv": "float",
     "pressure": 0,
     "recall_by": "both",
     "pressure_at": None,
@@ -46,6 +48,9 @@ ARGUMENTS: dict[str, Any] = {
     "timeline": True,
 }
 """Argument of the job and defaults.
+
+``kv`` is in what keys and values are kept: ``float``; ``int8``, with the products of attention on the NPU of a design
+that has one; or ``int8-cpu``, with the same products on the CPU.
 
 ``pressure`` pages are taken back when token ``pressure_at`` (default: half-way) is known, by ``recall_by`` (``size``,
 ``range`` or ``both``), and given up again ``pressure_hold`` tokens later; the NPU is taken back when token
@@ -70,6 +75,7 @@ class Plan:
     layout: Layout
     prompt: tuple[int, ...]
     tokens: int
+    kv: Kv
     pressure: int
     recall_by: RecallBy
     pressure_at: int
@@ -117,7 +123,8 @@ def check(argument: dict[str, Any]) -> Plan:
     prompt = checkpoint.tokenizer.encode(argument["prompt"])
     check_length(checkpoint.config, prompt, tokens)
     caps = Caps(n=array)
-    counts = _Counts.of(model, caps, rows=len(prompt), positions=len(prompt) + tokens)
+    kv = _kv(argument["kv"], caps, positions=len(prompt) + tokens)
+    counts = _Counts.of(model, caps, kv, rows=len(prompt), positions=len(prompt) + tokens)
     layout = _layout(argument, design, platform, counts.total)
     _check_flash(argument, model)
     try:
@@ -140,6 +147,7 @@ def check(argument: dict[str, Any]) -> Plan:
         layout=layout,
         prompt=tuple(prompt),
         tokens=tokens,
+        kv=kv,
         pressure=pressure if design.recallable else 0,
         recall_by=recall_by,
         pressure_at=at,
@@ -153,33 +161,48 @@ def check(argument: dict[str, Any]) -> Plan:
     )
 
 
+def _kv(name: Any, caps: Caps, *, positions: int) -> Kv:
+    try:
+        kv = Kv(name)
+    except ValueError:
+        names = ", ".join(choice.value for choice in Kv)
+        raise UserError(f"Keys and values are kept as {names}, not as {name!r}.") from None
+    most = NpuAttention.most_positions(caps)
+    if kv is Kv.INT8 and positions > most:
+        raise UserError(
+            f"The NPU attends over {most} positions at most but prompt and answer have {positions}; choose a shorter"
+            f" answer or keys and values as {Kv.INT8_CPU.value}."
+        )
+    return kv
+
+
 @dataclass(frozen=True)
 class _Counts:
     """Pages that a run touches: working memory, weights, the largest segment of them, and all there are with KV.
 
-    ``kv_row`` is the bytes of a position in one of the ``layers`` segments of keys and values.
+    ``kv_pages`` tells the pages of each segment of keys and values that a layer has, for so many positions.
     """
 
     work: int
     weights: int
     segment: int
     total: int
-    kv_row: int
+    kv_pages: Callable[[int], tuple[int, ...]]
     layers: int
 
     @classmethod
-    def of(cls, model: QuantModel, caps: Caps, *, rows: int, positions: int) -> _Counts:
+    def of(cls, model: QuantModel, caps: Caps, kv: Kv, *, rows: int, positions: int) -> _Counts:
         """Count for a prompt of ``rows`` tokens and an answer up to ``positions``."""
         config = model.config
-        work = DESCRIPTOR_PAGES + -(-NpuProducts.work_bytes(list(config.linears.values()), rows, caps) // PAGE_BYTES)
+        work = sum(working_pages(config, caps, kv, rows=rows, positions=positions))
         segments = [-(-len(segment.payload) // PAGE_BYTES) for segment in model.segments]
-        row = PagedCache.row_bytes(config)
-        total = work + sum(segments) + -(-positions * row // PAGE_BYTES) * config.layers
-        return cls(work, sum(segments), max(segments), total, row, config.layers)
+        kv_pages = partial(layer_pages, config, caps, kv)
+        total = work + sum(segments) + sum(kv_pages(positions)) * config.layers
+        return cls(work, sum(segments), max(segments), total, kv_pages, config.layers)
 
     def kv(self, positions: int) -> int:
         """Pages of one layer's keys and values."""
-        return -(-positions * self.kv_row // PAGE_BYTES)
+        return sum(self.kv_pages(positions))
 
     def lent(self, positions: int) -> int:
         """Pages that are lent once ``positions`` positions are known; keys and values get theirs as they grow."""
@@ -188,13 +211,13 @@ class _Counts:
     def least(self, positions: int, slots: int) -> int:
         """The fewest pages in which the answer gets on up to ``positions``.
 
-        Working memory stays. Beside it one thing at a time is needed whole: a segment of weights or a layer's keys and
-        values, of which those that the ``slots`` of the swap area don't hold stay too. A layer that is brought back
-        keeps its slots until it is there.
+        Working memory stays. Beside it one thing at a time is needed whole: a segment of weights or of a layer's keys
+        and values, of which those that the ``slots`` of the swap area don't hold stay too. A segment that is brought
+        back keeps its slots until it is there.
         """
-        layer = self.kv(positions)
-        stuck = max(0, layer * self.layers - max(0, slots - layer))
-        return self.work + max(self.segment, layer) + stuck
+        largest = max(self.kv_pages(positions))
+        stuck = max(0, self.kv(positions) * self.layers - max(0, slots - largest))
+        return self.work + max(self.segment, largest) + stuck
 
 
 def _check_pressure(pressure: int, at: int, counts: _Counts, *, before: int, after: int) -> None:

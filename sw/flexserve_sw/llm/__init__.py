@@ -1,5 +1,6 @@
 """Language models: checkpoint readers, tokenizer, int8 quantisation, the forward pass and its references."""
 
+from .attention import Int8KvCache, KvArithmetic
 from .checkpoint import Checkpoint
 from .config import ModelConfig
 from .image import ImageTensors, QuantModel, Segment, Tensor, TensorKind, quantise
@@ -19,7 +20,7 @@ from .model import (
     generate,
     greedy,
 )
-from .reference import Completion, FloatWeights, KvCache, complete, perplexity, reference_weights
+from .reference import Completion, FloatWeights, KvCache, complete, perplexity, reference_cache, reference_weights
 from .tokenizer import Tokenizer, read_llama2c_tokenizer
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "FloatWeights",
     "FreeCpu",
     "ImageTensors",
+    "Int8KvCache",
+    "KvArithmetic",
     "KvCache",
     "ModelConfig",
     "QuantModel",
@@ -54,5 +57,6 @@ __all__ = [
     "quantise",
     "read_checkpoint",
     "read_llama2c_tokenizer",
+    "reference_cache",
     "reference_weights",
 ]

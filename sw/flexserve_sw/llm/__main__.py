@@ -1,4 +1,4 @@
-"""`python -m flexserve_sw.llm`: how good a checkpoint is, float32 and int8, without any machine."""
+"""`python -m flexserve_sw.llm`: how good a checkpoint is in each arithmetic, without any machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import argparse
 import sys
 
 from ..errors import UserError
+from .attention import KvArithmetic
 from .image import quantise
 from .load import held_out_text, read_checkpoint
 from .reference import Arithmetic, complete, perplexity
 
-KINDS: tuple[Arithmetic, ...] = ("float32", "int8")
+KINDS: tuple[tuple[Arithmetic, KvArithmetic], ...] = (("float32", "float"), ("int8", "float"), ("int8", "int8"))
+"""Of weights and activations, and of keys, values and attention."""
 
 
 def main() -> int:
@@ -26,9 +28,10 @@ def main() -> int:
         config = checkpoint.config
         print(f"{config.parameters} parameters, {config.macs_per_token} multiply-accumulates per token,")
         print(f"{quantise(checkpoint).size} bytes as int8 image")
-        for kind in KINDS:
-            print(f"{kind}: held-out perplexity {perplexity(checkpoint, held_out_text(), arithmetic=kind):.4f}")
-            print(f"  {complete(checkpoint, arguments.prompt, arguments.tokens, arithmetic=kind).text}")
+        for kind, kv in KINDS:
+            measured = perplexity(checkpoint, held_out_text(), arithmetic=kind, kv=kv)
+            print(f"{kind}, {kv} keys and values: held-out perplexity {measured:.4f}")
+            print(f"  {complete(checkpoint, arguments.prompt, arguments.tokens, arithmetic=kind, kv=kv).text}")
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -17,7 +17,6 @@ from .arithmetic import (
     Float,
     Int8,
     Int32,
-    attention,
     check_finite,
     dequantise,
     exp,
@@ -78,13 +77,13 @@ class Weights(Protocol):
 
 
 class Cache(Protocol):
-    """Keys and values of every layer and position, float32 rows of ``kv_dim``; keys are stored rotated."""
+    """Keys and values of every layer and position, and the arithmetic of :mod:`.attention` over them."""
 
-    async def append(self, layer: int, keys: Float, values: Float) -> None:
-        """Add the rows ``[T, kv_dim]`` of the next T positions."""
+    async def attend(self, layer: int, q: Float, k: Float, v: Float, position: int, *, cpu: Cpu) -> Float:
+        """Add ``k`` and ``v[T, kv_heads, d]`` of the next T positions, the first being ``position``, and attend.
 
-    async def view(self, layer: int) -> tuple[Float, Float]:
-        """All rows of the layer so far, ``[n, kv_dim]`` each, exactly as appended."""
+        ``q[T, heads, d]`` and ``k`` are rotated; returns ``[T, heads * d]``.
+        """
 
 
 class QuantTensors(Protocol):
@@ -161,13 +160,8 @@ async def forward(
             q = rope(qkv[:, :dim].reshape(rows, config.heads, config.head_dim), position, config)
             k = rope(qkv[:, dim : dim + kv_dim].reshape(rows, config.kv_heads, config.head_dim), position, config)
             await cpu.charge(Work.FLOP, 3 * (q.size + k.size))
-            await cache.append(layer, k.reshape(rows, kv_dim), np.ascontiguousarray(qkv[:, dim + kv_dim :]))
-            keys, values = (stored.reshape(-1, config.kv_heads, config.head_dim) for stored in await cache.view(layer))
-            mixed = attention(q, keys, values, position)
-            # Per head, query and visible position: two products of head_dim; scale, max, subtract, sum, divide.
-            pairs = config.heads * (rows * position + rows * (rows + 1) // 2)
-            await cpu.charge(Work.FLOP, pairs * (4 * config.head_dim + 5))
-            await cpu.charge(Work.EXP, pairs)
+            v = np.ascontiguousarray(qkv[:, dim + kv_dim :]).reshape(k.shape)
+            mixed = await cache.attend(layer, q, k, v, position, cpu=cpu)
             x = x + await weights.linear(f"{name}.o", mixed)
             normed = rms_norm(x, await weights.vector(f"{name}.ffn_norm"), config.norm_eps)
             await cpu.charge(Work.FLOP, 5 * normed.size)

@@ -10,12 +10,16 @@ from typing import Literal
 import numpy as np
 
 from .arithmetic import Float, product
+from .attention import Int8KvCache, KvArithmetic, attend_float
 from .checkpoint import Checkpoint
 from .config import ModelConfig
 from .image import ImageTensors, QuantModel, quantise
-from .model import Choose, FreeCpu, QuantWeights, Weights, drive, forward, generate, greedy
+from .model import Cache, Choose, Cpu, FreeCpu, QuantWeights, Weights, drive, forward, generate, greedy
 
-__all__ = ["Arithmetic", "Completion", "FloatWeights", "KvCache", "complete", "perplexity", "reference_weights"]
+__all__ = [
+    "Arithmetic", "Completion", "FloatWeights", "KvCache", "complete", "perplexity", "reference_cache",
+    "reference_weights",
+]  # fmt: skip
 
 Arithmetic = Literal["float32", "int8"]
 """Which of the two references."""
@@ -51,6 +55,10 @@ class KvCache:
         empty = np.zeros((0, config.kv_dim), np.float32)
         self._layers = [(empty, empty)] * config.layers
 
+    async def attend(self, layer: int, q: Float, k: Float, v: Float, position: int, *, cpu: Cpu) -> Float:
+        """Attention in float32."""
+        return await attend_float(self, layer, q, k, v, position, cpu=cpu)
+
     async def append(self, layer: int, keys: Float, values: Float) -> None:
         """Add rows."""
         old_keys, old_values = self._layers[layer]
@@ -79,12 +87,18 @@ def reference_weights(
     return QuantWeights(tensors=ImageTensors(model or quantise(checkpoint)), cpu=FreeCpu())
 
 
+def reference_cache(config: ModelConfig, kv: KvArithmetic = "float") -> Cache:
+    """An empty cache for :func:`~.model.forward`."""
+    return KvCache(config) if kv == "float" else Int8KvCache(config)
+
+
 def complete(
     checkpoint: Checkpoint,
     prompt: str,
     count: int,
     *,
     arithmetic: Arithmetic = "int8",
+    kv: KvArithmetic = "float",
     choose: Choose = greedy,
     model: QuantModel | None = None,
 ) -> Completion:
@@ -100,7 +114,7 @@ def complete(
             tokens,
             count,
             weights=reference_weights(checkpoint, arithmetic, model=model),
-            cache=KvCache(config),
+            cache=reference_cache(config, kv),
             cpu=FreeCpu(),
             stops=tokenizer.stops,
             choose=choose,
@@ -109,7 +123,9 @@ def complete(
     return Completion(prompt=tuple(tokens), tokens=tuple(answer), text=tokenizer.decode([*tokens, *answer]))
 
 
-def perplexity(checkpoint: Checkpoint, texts: Iterable[str], *, arithmetic: Arithmetic = "int8") -> float:
+def perplexity(
+    checkpoint: Checkpoint, texts: Iterable[str], *, arithmetic: Arithmetic = "int8", kv: KvArithmetic = "float"
+) -> float:
     """exp of the mean negative log likelihood per token of ``texts``, each read alone from ``bos``.
 
     The token after a text must be ``bos`` and counts too. A text longer than the context is cut.
@@ -119,9 +135,8 @@ def perplexity(checkpoint: Checkpoint, texts: Iterable[str], *, arithmetic: Arit
     total, count = 0.0, 0
     for text in texts:
         tokens = [*tokenizer.encode(text), tokenizer.bos][: config.seq_len + 1]
-        logits = drive(
-            forward(config, tokens[:-1], 0, weights=weights, cache=KvCache(config), cpu=FreeCpu(), every_row=True)
-        )
+        cache = reference_cache(config, kv)
+        logits = drive(forward(config, tokens[:-1], 0, weights=weights, cache=cache, cpu=FreeCpu(), every_row=True))
         wide = logits.astype(np.float64)
         peak = wide.max(axis=-1)
         likelihood = wide[np.arange(len(wide)), tokens[1:]] - peak - np.log(np.exp(wide - peak[:, None]).sum(axis=-1))

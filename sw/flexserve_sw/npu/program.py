@@ -34,8 +34,10 @@ class Gemm:
     a_addr, a_stride
         Address of A and bytes from row to row. Rows are read in whole beats of 16 bytes, so ``a_stride`` is at least k
         rounded up to 16; what fills a row up is ignored.
-    w_addr
-        Address of the weights as :func:`~flexserve_sw.npu.pack_weights` packs them for the array's size.
+    w_addr, w_stride
+        Address of the weights as :func:`~flexserve_sw.npu.pack_weights` packs them for the array's size; with
+        ``w_stride`` row by row, so many bytes from one row to the next: at least n rounded up to whole words of the
+        array and whole beats, for so much of a row is read.
     c_addr, c_stride
         Address of C and bytes from row to row, at least 4 n, or n with ``requantise``.
     requantise
@@ -53,6 +55,7 @@ class Gemm:
     c_addr: int
     c_stride: int
     requantise: Requantise | None = None
+    w_stride: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("m", "k", "n"):
@@ -68,6 +71,8 @@ class Gemm:
             raise ValueError(
                 f"GEMM operand c_stride must be a multiple of {BEAT_BYTES} and at least {least}, not {stride!r}"
             )
+        if self.w_stride is not None and self.w_stride % BEAT_BYTES:
+            raise ValueError(f"GEMM operand w_stride must be a multiple of {BEAT_BYTES}, not {self.w_stride!r}")
         if self.requantise is not None and (self.requantise.address < 0 or self.requantise.address % BEAT_BYTES):
             raise ValueError(f"Parameters must begin at a multiple of {BEAT_BYTES}, not {self.requantise.address!r}")
         if self.a_stride < -(-self.k // BEAT_BYTES) * BEAT_BYTES:
@@ -79,6 +84,11 @@ class Gemm:
     def value_bytes(self) -> int:
         """Bytes of a value of C."""
         return 4 if self.requantise is None else 1
+
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of a column in the narrowest rows in memory: plans cut columns where they are whole beats of these."""
+        return 4 if self.requantise is None and self.w_stride is None else 1
 
 
 def gemm_program(
@@ -93,13 +103,14 @@ def gemm_program(
     c_stride: int,
     caps: Caps,
     requantise: Requantise | None = None,
+    w_stride: int | None = None,
 ) -> list[Descriptor]:
     """Job for one :class:`Gemm`, by the plan that :func:`job_cycles` finds quickest."""
     gemm = Gemm(
         m=m, k=k, n=n, a_addr=a_addr, a_stride=a_stride, w_addr=w_addr, c_addr=c_addr, c_stride=c_stride,
-        requantise=requantise,
+        requantise=requantise, w_stride=w_stride,
     )  # fmt: skip
-    return program(_plan(m, k, n, caps, requantise is not None), (gemm,), caps)
+    return program(_plan(m, k, n, caps, requantise is not None, w_stride is not None), (gemm,), caps)
 
 
 def packed_program(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
@@ -110,20 +121,20 @@ def packed_program(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
     """
     if not gemms:
         raise ValueError(f"A job must have at least one GEMM, not {gemms!r}")
-    choices = packed([(g.m, g.k, g.n, g.value_bytes) for g in gemms], caps)
+    choices = packed([(g.m, g.k, g.n, g.column_bytes) for g in gemms], caps)
     return min((program(plan, gemms, caps) for plan in choices), key=lambda job: job_cycles(job, caps))
 
 
 @lru_cache(maxsize=1024)
-def _plan(m: int, k: int, n: int, caps: Caps, int8: bool) -> tuple[Step, ...]:
-    """The plan that the estimate finds quickest, with operands that lie end to end."""
+def _plan(m: int, k: int, n: int, caps: Caps, int8: bool, by_row: bool) -> tuple[Step, ...]:
+    """The plan that the estimate finds quickest, with operands that lie end to end, weights packed or row by row."""
     value_bytes = 1 if int8 else 4
     a_stride, c_stride = (-(-row // BEAT_BYTES) * BEAT_BYTES for row in (k, n * value_bytes))
     gemm = Gemm(
         m=m, k=k, n=n, a_addr=0, a_stride=a_stride, w_addr=0, c_addr=0, c_stride=c_stride,
-        requantise=Requantise(address=0) if int8 else None,
+        requantise=Requantise(address=0) if int8 else None, w_stride=_row_bytes(n, caps) if by_row else None,
     )  # fmt: skip
-    candidates = [*dict.fromkeys(map(tuple, plans(m, k, n, caps, value_bytes=value_bytes)))]
+    candidates = [*dict.fromkeys(map(tuple, plans(m, k, n, caps, value_bytes=gemm.column_bytes)))]
 
     best, least = candidates[0], None
     for plan in candidates if len(candidates) > 1 else ():
@@ -148,7 +159,6 @@ def _parameter_words(gemms: Sequence[Gemm], caps: Caps) -> list[int]:
 def program(plan: Sequence[Step], gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
     """The descriptors of a plan."""
     size = caps.n
-    tile_bytes = size * size
     blocks = plan[-1].block + 1
     slots = accumulator_slots(plan, caps)
     parameters = _parameter_words(gemms, caps)
@@ -156,7 +166,7 @@ def program(plan: Sequence[Step], gemms: Sequence[Gemm], caps: Caps) -> list[Des
     job: list[Descriptor] = []
     for s in plan:
         g, q_base = gemms[s.gemm], parameters[s.gemm]
-        k_tiles, requantise = caps.tiles(g.k), g.requantise
+        requantise = g.requantise
         c_base = slots[s.block % len(slots)]
         waits = s.waits
         if s.a_tiles:
@@ -180,20 +190,7 @@ def program(plan: Sequence[Step], gemms: Sequence[Gemm], caps: Caps) -> list[Des
             begun.add(s.gemm)
             job.append(_parameters(requantise, g.n, q_base, caps))
         if s.load_w:
-            job.append(
-                Load(
-                    wait_next=waits,
-                    signal_next=True,
-                    space=NpuSpace.WEIGHTS,
-                    address=g.w_addr + (s.n0 * k_tiles + s.k0) * tile_bytes,
-                    stride=k_tiles * tile_bytes,
-                    rows=s.nc,
-                    row_bytes=s.kc * tile_bytes,
-                    base=s.w_base,
-                    row_step=s.w_step,
-                    word_step=1,
-                )
-            )
+            job.append(_weights(s, g, caps, wait_next=waits))
         columns = min(g.n - s.n0 * size, s.nc * size)
         job.append(
             Matmul(
@@ -230,6 +227,45 @@ def program(plan: Sequence[Step], gemms: Sequence[Gemm], caps: Caps) -> list[Des
                 )
             )
     return job
+
+
+def _row_bytes(n: int, caps: Caps) -> int:
+    """Bytes of a row of weights of n columns, in whole words and beats."""
+    word = max(BEAT_BYTES, caps.n)
+    return -(-n // word) * word
+
+
+def _weights(step: Step, gemm: Gemm, caps: Caps, *, wait_next: bool) -> Load:
+    """Load the weights of a step: tile columns end to end, or rows."""
+    size, k_tiles = caps.n, caps.tiles(gemm.k)
+    if gemm.w_stride is not None:
+        if gemm.w_stride < _row_bytes(gemm.n, caps):
+            least = _row_bytes(gemm.n, caps)
+            raise ValueError(f"Rows of weights must be at least {least} bytes apart, not {gemm.w_stride!r}")
+        return Load(
+            wait_next=wait_next,
+            signal_next=True,
+            space=NpuSpace.WEIGHTS,
+            address=gemm.w_addr + step.k0 * size * gemm.w_stride + step.n0 * size,
+            stride=gemm.w_stride,
+            rows=min(gemm.k - step.k0 * size, step.kc * size),
+            row_bytes=step.nc * size,
+            base=step.w_base,
+            row_step=1,
+            word_step=step.w_step,
+        )
+    return Load(
+        wait_next=wait_next,
+        signal_next=True,
+        space=NpuSpace.WEIGHTS,
+        address=gemm.w_addr + (step.n0 * k_tiles + step.k0) * size * size,
+        stride=k_tiles * size * size,
+        rows=step.nc,
+        row_bytes=step.kc * size * size,
+        base=step.w_base,
+        row_step=step.w_step,
+        word_step=1,
+    )
 
 
 def _parameters(requantise: Requantise, n: int, base: int, caps: Caps) -> Load:

@@ -31,9 +31,12 @@ class Comparison:
 
     def _compare(self, name: str) -> None:
         left, found = self._waiting.pop(name)
-        x, sums = np.concatenate(left), np.concatenate(found)
+        self.check(np.concatenate(found), self._reference.multiply(name, np.concatenate(left)))
+
+    def check(self, sums: Int32, right: Int32) -> None:
+        """Compare sums of another product with what they should be."""
         self._compared += sums.size
-        self._wrong += int(np.count_nonzero(sums != self._reference.multiply(name, x)))
+        self._wrong += int(np.count_nonzero(sums != right))
 
     def finish(self) -> None:
         """Compare what was not compared yet."""

@@ -13,14 +13,16 @@ from ..machine import PAGE_BYTES
 from ..npu import Caps
 from ..sync import Mutex
 from ..timeline import Timeline
+from .attention import NpuAttention
 from .cpu import CpuProducts
 from .crypto import PageCipher
 from .image import HEADER_BYTES, Header, StoredSegment, parse_manifest
+from .kv import AttentionProducts, CpuAttention, Kv, KvLayout, PagedInt8Cache
 from .loader import Loader
 from .npu import NpuLease, NpuProducts
 from .pager import Pager
 from .pages import PageSource
-from .segments import Kind
+from .segments import Kind, PagedSegment
 from .side import CpuClock, Side
 from .space import Space
 from .storage import BounceBuffers, Storage
@@ -28,10 +30,10 @@ from .swap import SwapArea
 from .tensors import ComputeTrack, PagedCache, PagedTensors
 from .vault import Vault
 
-__all__ = ["DESCRIPTOR_PAGES", "DEVICE_KEY", "SWAP_DOMAIN", "SWAP_KEY", "Answer", "Secrets", "Serving"]
+__all__ = ["DEVICE_KEY", "SWAP_DOMAIN", "SWAP_KEY", "Answer", "Secrets", "Serving", "layer_pages", "working_pages"]
 
-DESCRIPTOR_PAGES = 8
-"""Pages for job lists."""
+_DESCRIPTOR_PAGES, _ATTENTION_DESCRIPTOR_PAGES = 8, 4
+"""Pages for job lists of linear layers, and for those of attention."""
 
 _MANIFEST_LIMIT = 1 << 22
 """Bytes of manifest that a header may announce."""
@@ -42,12 +44,33 @@ DEVICE_KEY, SWAP_KEY = 0, 1
 SWAP_DOMAIN = b"flexserve swap"
 
 
+def working_pages(config: ModelConfig, caps: Caps, kv: Kv, *, rows: int, positions: int) -> tuple[int, int]:
+    """Pages for job lists, and for what jobs read and write beside weights, keys and values; for a prompt of ``rows``.
+
+    ``positions`` is how long prompt and answer are at most.
+    """
+    length = NpuProducts.work_bytes(list(config.linears.values()), rows, caps)
+    if kv is not Kv.INT8:
+        return _DESCRIPTOR_PAGES, -(-length // PAGE_BYTES)
+    layout = KvLayout.of(config, caps.n)
+    length = max(length, NpuAttention.work_bytes(layout, rows, caps))
+    length = max(length, NpuAttention.work_bytes(layout, 1, caps, position=positions - 1))
+    return _DESCRIPTOR_PAGES + _ATTENTION_DESCRIPTOR_PAGES, -(-length // PAGE_BYTES)
+
+
+def layer_pages(config: ModelConfig, caps: Caps, kv: Kv, positions: int) -> tuple[int, ...]:
+    """Pages of each segment of a layer's keys and values."""
+    if kv is Kv.FLOAT:
+        return PagedCache.layer_pages(config, positions)
+    return KvLayout.of(config, caps.n).pages(positions)
+
+
 @dataclass(kw_only=True)
 class Answer:
     """An answer as it was made.
 
     ``begin`` is the cycle of the request, ``token_cycles`` those in which tokens were known; ``prefill`` what the NPU
-    counted until the first token, None without an NPU; ``prefill_macs`` the multiply-accumulates of its linear layers.
+    counted until the first token, None without an NPU; ``prefill_macs`` the multiply-accumulates of its products.
     """
 
     begin: int
@@ -85,6 +108,8 @@ class Serving:
         The same model in this computer's memory: sizes, and the reference that every product is compared with.
     caps
         Sizes of the NPU that the model was packed for.
+    kv
+        What keys and values are, and who multiplies with them.
     """
 
     def __init__(
@@ -100,7 +125,9 @@ class Serving:
         model: QuantModel,
         caps: Caps,
         timeline: Timeline,
+        kv: Kv = Kv.FLOAT,
     ) -> None:
+        self._kv = kv
         self._side, self._secrets, self._lease, self._pipeline = side, secrets, lease, pipeline
         self._model, self.caps, self._timeline = model, caps, timeline
         self.space = Space(side)
@@ -229,12 +256,11 @@ class Serving:
 
     async def _prepare(
         self, stored: tuple[StoredSegment, ...], config: ModelConfig, *, rows: int, positions: int
-    ) -> tuple[PagedTensors, PagedCache]:
+    ) -> tuple[PagedTensors, PagedCache | PagedInt8Cache]:
         """Lay the address space out, get working memory, and load, or begin to."""
         pager = self.pager
-        descriptors = pager.add("descriptors", Kind.WORK, DESCRIPTOR_PAGES) if self._lease is not None else None
-        shapes = list(config.linears.values())
-        work_pages = -(-NpuProducts.work_bytes(shapes, rows, self.caps) // PAGE_BYTES)
+        list_pages, work_pages = working_pages(config, self.caps, self._kv, rows=rows, positions=positions)
+        descriptors = pager.add("descriptors", Kind.WORK, list_pages) if self._lease is not None else None
         work = pager.add("activations", Kind.WORK, work_pages) if self._lease is not None else None
         weights = [pager.add(s.name, Kind.WEIGHTS, s.pages, s) for s in stored]
         if self._lease is not None and descriptors is not None and work is not None:
@@ -252,22 +278,51 @@ class Serving:
             self._products = CpuProducts(
                 side=self._side, space=self.space, clock=self.clock, array=self.caps.n, timeline=self._timeline
             )
+        scratch = [segment for segment in (descriptors, work) if segment is not None]
         self.tensors = PagedTensors(
             pager=pager,
             clock=self.clock,
             track=self.track,
             products=self._products,
-            scratch=[segment for segment in (descriptors, work) if segment is not None],
+            scratch=scratch,
             reference=ImageTensors(self._model),
         )
         for segment in weights:
             self.tensors.publish(segment)
-        cache = PagedCache(pager=pager, clock=self.clock, track=self.track, config=config, positions=positions)
+        cache = self._cache(config, positions, work, scratch, self.tensors)
         if self._pipeline:
             self.loader.start(weights)
         else:
             await self.loader.run(weights)
         return self.tensors, cache
+
+    def _cache(
+        self,
+        config: ModelConfig,
+        positions: int,
+        work: PagedSegment | None,
+        scratch: Sequence[PagedSegment],
+        tensors: PagedTensors,
+    ) -> PagedCache | PagedInt8Cache:
+        """Room for keys and values, empty yet."""
+        pager, clock, track = self.pager, self.clock, self.track
+        if self._kv is Kv.FLOAT:
+            return PagedCache(pager=pager, clock=clock, track=track, config=config, positions=positions)
+        layout = KvLayout.of(config, self.caps.n)
+        products: AttentionProducts = CpuAttention(space=self.space, clock=clock, layout=layout)
+        if self._kv is Kv.INT8 and work is not None and isinstance(self._products, NpuProducts):
+            products = NpuAttention(products=self._products, space=self.space, caps=self.caps, layout=layout, work=work)
+        return PagedInt8Cache(
+            pager=pager,
+            clock=clock,
+            track=track,
+            config=config,
+            layout=layout,
+            positions=positions,
+            products=products,
+            scratch=scratch if self._kv is Kv.INT8 else (),
+            check=tensors.comparison.check,
+        )
 
     async def close(self) -> None:
         """Give memory and NPU back to the OS."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,12 +23,12 @@ from .joblists import JobLists
 from .segments import PagedSegment
 from .space import Space
 
-__all__ = ["BorrowedNpu", "NpuLease", "NpuProducts", "OwnNpu", "ROW_BLOCK"]
+__all__ = ["BorrowedNpu", "ListTooLong", "NpuLease", "NpuProducts", "OwnNpu", "RESULT_BYTES", "ROW_BLOCK"]
 
 ROW_BLOCK = 128
 """Rows of activations that one job takes at most: bounds the working memory."""
 
-_RESULT_BYTES = 256 * 1024
+RESULT_BYTES = 256 * 1024
 """Results of one job at most, for the same reason."""
 
 
@@ -147,6 +147,10 @@ class BorrowedNpu:
                 raise CommandRefused(RecallCommand.RELEASE, outcome)
 
 
+class ListTooLong(MemoryError):
+    """No run of neighbouring pages, were it empty, has room for a list of descriptors; a smaller job may have."""
+
+
 @dataclass
 class _DescriptorPool:
     """Job lists in memory, kept until a page of theirs moves: of the list, or of what its job reads and writes.
@@ -159,6 +163,7 @@ class _DescriptorPool:
     _epoch: int = -1
     _programs: dict[tuple[str, int, int], tuple[int, int, int]] = field(default_factory=dict)
     _runs: list[list[int]] = field(default_factory=list)
+    _longest: int = 0
 
     def find(self, key: tuple[str, int, int], operands: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
         """Physical address and number of descriptors of a list that is still valid.
@@ -194,9 +199,15 @@ class _DescriptorPool:
             runs.append([self.segment.address + page * PAGE_BYTES, count * PAGE_BYTES])
             page += count
         self._runs = runs
+        self._longest = max(length for _, length in runs)
 
     def place(self, length: int) -> int:
-        """Room for a list, as an address of the space. Old lists make way if there is none."""
+        """Room for a list, as an address of the space. Old lists make way if there is none.
+
+        Raises :class:`ListTooLong`.
+        """
+        if length > self._longest:
+            raise ListTooLong(f"No contiguous run of {length} bytes is left for a list of descriptors")
         for _ in range(2):
             for run in self._runs:
                 if run[1] >= length:
@@ -205,7 +216,7 @@ class _DescriptorPool:
                     run[1] -= length
                     return address
             self.clear()
-        raise MemoryError(f"No contiguous run of {length} bytes is left for a list of descriptors")
+        raise AssertionError("The longest run is empty now")
 
 
 class NpuProducts:
@@ -240,7 +251,7 @@ class NpuProducts:
     @classmethod
     def rows_at_once(cls, rows: int, k: int, n: int, caps: Caps) -> int:
         """Rows per job."""
-        return max(1, min(rows, ROW_BLOCK, _RESULT_BYTES // cls.strides(k, n, caps)[1]))
+        return max(1, min(rows, ROW_BLOCK, RESULT_BYTES // cls.strides(k, n, caps)[1]))
 
     @classmethod
     def work_bytes(cls, shapes: list[tuple[int, int]], rows: int, caps: Caps) -> int:
@@ -270,19 +281,36 @@ class NpuProducts:
         padded = np.zeros((rows, a_stride), np.int8)
         padded[:, :k] = x
         await self._space.store(a, padded.tobytes())
-        key = (name, rows, weights)
-        found = self._pool.find(
-            key, ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
-        )
-        if found is None:
-            encoded = self._lists.gemm(rows, k, n, a=(a, a_stride), w=(weights, tensor.size), c=(c, c_stride))
-            place = self._pool.place(len(encoded))
-            await self._space.store(place, encoded)
-            found = self._pool.keep(key, place, len(encoded) // DESCRIPTOR_BYTES)
-        await self._run(name, *found, rows=rows)
+        touched = ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
+
+        def encoded() -> bytes:
+            return self._lists.gemm(rows, k, n, a=(a, a_stride), w=(weights, tensor.size), c=(c, c_stride))
+
+        await self.job((name, rows, weights), touched, encoded, rows=rows)
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)
         return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n]
+
+    async def job(
+        self,
+        key: tuple[str, int, int],
+        operands: Sequence[tuple[int, int]],
+        encode: Callable[[], bytes],
+        *,
+        rows: int,
+    ) -> None:
+        """Run a job over addresses of the space, named by the first part of its key, to its end.
+
+        Its list is made by ``encode`` unless that of this key is still valid; ``operands`` are the ranges that it
+        reads and writes. Raises :class:`ListTooLong`.
+        """
+        found = self._pool.find(key, operands)
+        if found is None:
+            encoded = encode()
+            place = self._pool.place(len(encoded))
+            await self._space.store(place, encoded)
+            found = self._pool.keep(key, place, len(encoded) // DESCRIPTOR_BYTES)
+        await self._run(key[0], *found, rows=rows)
 
     async def _run(self, name: str, address: int, count: int, *, rows: int) -> None:
         """Run a job to its end, in as many parts as the OS takes the NPU away in the middle.

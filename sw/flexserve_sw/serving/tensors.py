@@ -9,8 +9,10 @@ import numpy as np
 
 from ..drivers.npu import NpuJobFailed
 from ..llm.arithmetic import Float, Int8, Int32
+from ..llm.attention import attend_float
 from ..llm.config import ModelConfig
 from ..llm.image import ImageTensors, Tensor
+from ..llm.model import Cpu
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault
 from ..timeline import Span, Timeline
 from .comparison import Comparison
@@ -18,7 +20,7 @@ from .pager import Pager
 from .segments import Kind, PagedSegment
 from .side import CpuClock
 
-__all__ = ["ComputeTrack", "PagedCache", "PagedTensors", "Products"]
+__all__ = ["ComputeTrack", "Paged", "PagedCache", "PagedTensors", "Products"]
 
 T = TypeVar("T")
 
@@ -61,7 +63,7 @@ class ComputeTrack:
         return self._begin is not None
 
 
-class _Paged:
+class Paged:
     """Use of segments under the pager's lock, once they are loaded and in memory."""
 
     def __init__(self, pager: Pager, clock: CpuClock, track: ComputeTrack) -> None:
@@ -113,7 +115,7 @@ class _Paged:
         return waits
 
 
-class PagedTensors(_Paged):
+class PagedTensors(Paged):
     """Quantised tensors by name. Every product goes to ``comparison``; ``scratch`` are the segments they work in."""
 
     def __init__(
@@ -165,7 +167,7 @@ class PagedTensors(_Paged):
         return sums
 
 
-class PagedCache(_Paged):
+class PagedCache(Paged):
     """Keys and values: one segment per layer, a row of keys and a row of values per position."""
 
     def __init__(
@@ -174,8 +176,13 @@ class PagedCache(_Paged):
         super().__init__(pager, clock, track)
         self._config = config
         self._used = [0] * config.layers
-        pages = -(-positions * self.row_bytes(config) // PAGE_BYTES)
+        (pages,) = self.layer_pages(config, positions)
         self.segments = [pager.add(f"kv.{layer}", Kind.KV, pages) for layer in range(config.layers)]
+
+    @classmethod
+    def layer_pages(cls, config: ModelConfig, positions: int) -> tuple[int]:
+        """Pages of each segment of a layer."""
+        return (-(-positions * cls.row_bytes(config) // PAGE_BYTES),)
 
     @staticmethod
     def row_bytes(config: ModelConfig) -> int:
@@ -185,6 +192,10 @@ class PagedCache(_Paged):
     def _pages(self, first: int, last: int) -> range:
         size = self.row_bytes(self._config)
         return range(first * size // PAGE_BYTES, (last * size - 1) // PAGE_BYTES + 1)
+
+    async def attend(self, layer: int, q: Float, k: Float, v: Float, position: int, *, cpu: Cpu) -> Float:
+        """Attention in float32."""
+        return await attend_float(self, layer, q, k, v, position, cpu=cpu)
 
     async def append(self, layer: int, keys: Float, values: Float) -> None:
         """Add rows; pages are got as they are needed."""

@@ -186,19 +186,31 @@ class Bench:
         """Simulate ``testbench`` to its end."""
         self.engine.run(self, testbench)
 
-    def place_gemm(self, m, k, n, *, rng, a=0x10000, w=0x40000, c=0x80000):
-        """Random operands in memory, 0xA5 where C goes. Returns the job and the true product."""
+    def place_gemm(self, m, k, n, *, rng, a=0x10000, w=0x40000, c=0x80000, by_row=False):
+        """Random operands in memory, weights packed or row by row, 0xA5 where C goes.
+
+        Returns the job and the true product.
+        """
         left = rng.integers(-128, 128, (m, k), dtype=np.int8)
         right = rng.integers(-128, 128, (k, n), dtype=np.int8)
         a_stride, self.c_stride, self.c = -(-k // 16) * 16, -(-n // 4) * 16 + 16 * int(rng.integers(2)), c
         rows = rng.integers(-128, 128, (m, a_stride), dtype=np.int8)
         rows[:, :k] = left
         self.write(a, rows.tobytes())
-        self.write(w, npu.pack_weights(right, self.params.n))
+        w_stride = None
+        if by_row:
+            word = max(16, self.params.n)
+            w_stride = -(-n // word) * word + 16 * int(rng.integers(2))
+            wide = rng.integers(-128, 128, (k, w_stride), dtype=np.int8)
+            wide[:, :n] = right
+            self.write(w, wide.tobytes())
+        else:
+            self.write(w, npu.pack_weights(right, self.params.n))
         self.write(c, b"\xa5" * (m * self.c_stride + 64))
         job = npu.gemm_program(
-            m=m, k=k, n=n, a_addr=a, a_stride=a_stride, w_addr=w, c_addr=c, c_stride=self.c_stride, caps=self.caps
-        )
+            m=m, k=k, n=n, a_addr=a, a_stride=a_stride, w_addr=w, c_addr=c, c_stride=self.c_stride, caps=self.caps,
+            w_stride=w_stride,
+        )  # fmt: skip
         return job, left.astype(np.int32) @ right.astype(np.int32)
 
     def place_quantised_gemm(self, m, k, n, *, rng, relu=False, parameters=0x70000):

@@ -40,6 +40,25 @@ def test_ragged_products_are_exact_under_back_pressure(n, seed):
 
 
 @pytest.mark.parametrize(("n", "seed"), [(4, 1), (8, 2), (16, 3), (32, 4)])
+def test_weights_that_lie_row_by_row_are_multiplied_as_they_lie(n, seed):
+    """Scratchpad words of rows beyond k hold what an earlier job left there."""
+    rng = np.random.default_rng(seed)
+    params = dataclasses.replace(SMALL[n], w_words=256) if n == 4 else SMALL[n]
+    bench = Bench(params, latency=int(rng.integers(1, 70)), stall=[0.0, 0.3][seed % 2], seed=seed)
+
+    async def testbench(ctx):
+        for _ in range(4 if n <= 8 else 2):
+            m, k, columns = (int(rng.integers(1, 3 * n)) for _ in range(3))
+            job, expected = bench.place_gemm(m, k, columns, rng=rng, by_row=True)
+            assert await bench.job(ctx, job) == 1, f"{seed=} {(m, k, columns)} {await bench.fault(ctx)}"
+            got, around = bench.product(m, columns)
+            np.testing.assert_array_equal(got, expected, err_msg=f"{seed=} {(m, k, columns)}")
+            assert (around == 0xA5).all()
+
+    bench.run(testbench)
+
+
+@pytest.mark.parametrize(("n", "seed"), [(4, 1), (8, 2), (16, 3), (32, 4)])
 def test_int8_results_are_exact_and_touch_nothing_else(n, seed):
     rng = np.random.default_rng(seed)
     # Four tiles of four columns make a beat: half of the weights must hold them.

@@ -21,6 +21,8 @@ from tests.sw.llm.tiny import CONFIG, checkpoint
 from tests.sw.phone_bench import SMALL, argument, machine, serve_fast
 
 PROMPT = "a he cab"
+KINDS = ("float", "int8")
+"""Of keys and values; with int8 the NPU multiplies with them."""
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +106,10 @@ def test_all_memory_and_the_npu_are_the_oss_again_after_the_answer() -> None:
 
 
 @pytest.mark.parametrize("by", ["size", "range", "both"])
-def test_the_answer_survives_a_recall_and_stays_the_same(by: str, results: dict[str, dict[str, Any]]) -> None:
-    result = serve_fast(pressure=9, recall_by=by, pressure_at=3, npu_recall_at=2)
-    assert result["tokens"] == results["flexserve"]["tokens"]
+@pytest.mark.parametrize("kv", KINDS)
+def test_the_answer_survives_a_recall_and_stays_the_same(by: str, kv: str) -> None:
+    result = serve_fast(kv=kv, pressure=9, recall_by=by, pressure_at=3, npu_recall_at=2)
+    assert result["tokens"] == serve_fast(kv=kv)["tokens"]
     assert result["bit_exact"]
     assert result["violations"] == 0
     recall = result["recall"]
@@ -125,8 +128,11 @@ def test_the_answer_survives_a_recall_and_stays_the_same(by: str, results: dict[
 @pytest.mark.parametrize(
     ("tokens", "at", "hold", "by"), [(8, 1, 3, "size"), (8, 4, 3, "range"), (8, 8, 3, "both"), (12, 2, 9, "both")]
 )
-def test_the_greatest_pressure_that_a_run_is_allowed_can_be_borne(tokens: int, at: int, hold: int, by: str) -> None:
-    options = {"tokens": tokens, "pressure_at": at, "pressure_hold": hold, "recall_by": by, "timeline": False}
+@pytest.mark.parametrize("kv", KINDS)
+def test_the_greatest_pressure_that_a_run_is_allowed_can_be_borne(
+    tokens: int, at: int, hold: int, by: str, kv: str
+) -> None:
+    options = {"kv": kv, "tokens": tokens, "pressure_at": at, "pressure_hold": hold, "recall_by": by, "timeline": False}
     with pytest.raises(UserError) as refused:
         check(argument(pressure=1 << 20, **options))
     most = int(str(refused.value).rsplit(" ", 1)[-1].rstrip("."))
@@ -140,7 +146,8 @@ def test_the_greatest_pressure_that_a_run_is_allowed_can_be_borne(tokens: int, a
 
 
 @pytest.mark.parametrize("kind", [Kind.WEIGHTS, Kind.WORK, Kind.KV])
-def test_pages_taken_from_under_the_framework_are_noticed_and_never_read(kind: Kind) -> None:
+@pytest.mark.parametrize("kv", KINDS)
+def test_pages_taken_from_under_the_framework_are_noticed_and_never_read(kind: Kind, kv: str) -> None:
     """The OS gives no time to save anything: weights are loaded anew, lost keys and values end the answer."""
 
     async def take(point: str, phone: Phone) -> None:
@@ -156,15 +163,16 @@ def test_pages_taken_from_under_the_framework_are_noticed_and_never_read(kind: K
 
     if kind is Kind.KV:
         with pytest.raises(PagesTaken, match="before they could be saved"):
-            serve_fast(hook=take, grace=1_000)
+            serve_fast(kv=kv, hook=take, grace=1_000)
         return
-    result = serve_fast(hook=take, grace=1_000)
+    result = serve_fast(kv=kv, hook=take, grace=1_000)
     assert (result["bit_exact"], result["reference_equal"]) == (True, True)
     assert result["expired_grace_periods"] > 0
     assert result["violations"] > 0
 
 
-def test_the_os_sees_nothing_of_a_running_model_while_it_sees_all_of_an_unprotected_one() -> None:
+@pytest.mark.parametrize("kv", KINDS)
+def test_the_os_sees_nothing_of_a_running_model_while_it_sees_all_of_an_unprotected_one(kv: str) -> None:
     async def spy(point: str, phone: Phone) -> None:
         if point != "token:2":
             return
@@ -185,7 +193,7 @@ def test_the_os_sees_nothing_of_a_running_model_while_it_sees_all_of_an_unprotec
 
     seen: dict[str, tuple[int, int, int]] = {}
     for design in DESIGNS:
-        result = serve_fast(design=design, hook=spy)
+        result = serve_fast(design=design, kv=kv, hook=spy)
         frames, read, changed = seen[design]
         assert frames > 10
         if design == "nw-base":
@@ -226,19 +234,22 @@ def test_the_job_runs_by_name_and_says_when_the_machine_is_not_the_planned_one()
 
 
 @pytest.mark.parametrize("array", [4, 8, 32])
-def test_other_array_sizes_give_the_same_answer(array: int, results: dict[str, dict[str, Any]]) -> None:
-    result = serve_fast(array=array, tokens=3)
-    assert result["tokens"] == results["flexserve"]["tokens"][:3]
+@pytest.mark.parametrize("kv", KINDS)
+def test_other_array_sizes_give_the_same_answer(array: int, kv: str) -> None:
+    result = serve_fast(array=array, kv=kv, tokens=3)
+    assert result["tokens"] == serve_fast(kv=kv, tokens=3)["tokens"]
     assert result["bit_exact"]
 
 
-def test_a_foreign_checkpoint_answers_like_its_reference(shared_data: Path) -> None:
+@pytest.mark.parametrize("kv", KINDS)
+def test_a_foreign_checkpoint_answers_like_its_reference(shared_data: Path, kv: str) -> None:
     result = simulate(
         "flexserve_sw.designs.job:serve",
         {
             "checkpoint": str(shared_data / "stories260K.bin"),
             "tokenizer": str(shared_data / "tok512.bin"),
             "tokens": 8,
+            "kv": kv,
             "pressure": 24,
         },
     )

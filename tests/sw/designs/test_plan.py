@@ -35,6 +35,8 @@ def test_a_plan_gives_every_design_a_memory_map_that_fits(design: str) -> None:
         ({"array": 12}, "4, 8, 16 or 32"),
         ({"seed": -1}, "Option seed"),
         ({"recall_by": "force"}, "not by 'force'"),
+        ({"kv": "int4"}, "Keys and values are kept as float, int8, int8-cpu, not as 'int4'."),
+        ({"kv": None}, "not as None"),
         ({"pressure": 5000}, "can't take 5000 pages back"),
         ({"pressure_at": 9}, "Option pressure_at"),
         ({"capacity": 64}, "from 128 to"),

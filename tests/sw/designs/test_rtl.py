@@ -41,6 +41,10 @@ def pages(result: dict[str, Any]) -> list[dict[str, int]]:
         ("nw-base", {}),
         ("strawman", {}),
         ("strawman-opt", {}),
+        ("flexserve", {"kv": "int8", "pressure": 9, "pressure_at": 2, "npu_recall_at": 4}),
+        ("nw-base", {"kv": "int8"}),
+        ("strawman", {"kv": "int8"}),
+        ("strawman-opt", {"kv": "int8"}),
     ],
 )
 def test_rtl_and_transaction_level_machine_agree(design: str, more: dict[str, Any]) -> None:

@@ -180,7 +180,7 @@ def bench_memory_command(
 def bench_fast_command(
     job: Annotated[
         list[str] | None,
-        typer.Option(help="Job: a design, or another that the bench names, as '(wide model)'. Repeatable; default all."),
+        typer.Option(help="Job: a design, or another of the bench, as '(wide model)'. Repeatable; default all."),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
 ) -> None:

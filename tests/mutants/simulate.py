@@ -37,8 +37,10 @@ COURSES = (
     (12, Course(transactions=10_000, episode=2_500, stretch=800)),
     (13, Course(transactions=40_000, episode=8_000, stretch=1_500)),
     (14, Course(transactions=12_000, episode=400, stretch=200)),
+    *((seed, Course(transactions=3_000, episode=600, stretch=300)) for seed in range(20, 60)),
 )
-"""Seeds and lengths of the filter's regression: most mutants fall in the first run. The last has many windows."""
+"""Seeds and lengths of the filter's regression: most mutants fall in the first run. The short ones at the end differ in
+power-up contents, place of memory, and windows."""
 
 TIMEOUT = 60
 """Seconds after which a run counts as a mutant that hangs; the longest takes a twentieth of it."""

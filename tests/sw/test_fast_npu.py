@@ -5,7 +5,18 @@ import pytest
 
 from flexserve_sw.fast import FastMachine, FlashTiming
 from flexserve_sw.machine import PAGE_BYTES, Interrupt, Response
-from flexserve_sw.npu import Caps, encode_program, gemm_program, job_cycles, pack_weights
+from flexserve_sw.npu import (
+    Caps,
+    Descriptor,
+    Fence,
+    Load,
+    Matmul,
+    Store,
+    encode_program,
+    gemm_program,
+    job_cycles,
+    pack_weights,
+)
 from flexserve_sw.regs import (
     GATE_NORMAL,
     GATE_SECURE,
@@ -14,6 +25,7 @@ from flexserve_sw.regs import (
     STORAGE,
     NpuFault,
     NpuFrame,
+    NpuSpace,
     RecallCommand,
     RecallResult,
     RecallState,
@@ -82,6 +94,41 @@ def test_job_takes_as_long_as_the_timing_model_says() -> None:
 
     took, expected = run(program)
     assert abs(took - expected) < 0.05 * expected
+
+
+def test_both_sides_of_a_product_may_begin_at_the_same_place() -> None:
+    """What the NPU keeps of a job is what it read of each, though one reaches further than the other."""
+    operands, sums, lists = OUTSIDE + 0x1000, OUTSIDE + 0x3000, OUTSIDE
+    values = np.random.default_rng(1).integers(-128, 128, (32, 16), dtype=np.int8)
+
+    def load(space: NpuSpace, rows: int, signal: bool) -> Load:
+        return Load(
+            space=space, address=operands, stride=16, rows=rows, row_bytes=16, base=0, row_step=1, word_step=rows,
+            signal_next=signal,
+        )  # fmt: skip
+
+    one = dict(m=32, k=16, n=16, a_base=0, a_step=32, w_base=0, w_step=16, c_base=0, c_step=32)
+    last = Store(address=sums, stride=64, rows=32, n=16, c_base=0, c_step=32)
+    job: list[Descriptor] = [
+        load(NpuSpace.ACTIVATIONS, 32, False),
+        load(NpuSpace.WEIGHTS, 16, True),
+        Matmul(**one, wait_prev=True, signal_next=True),
+        last._replace(wait_prev=True),
+    ]
+
+    async def program(machine: FastMachine) -> None:
+        await machine.store(operands, values.tobytes(), by=N)
+        for number, each in enumerate((job, [last], [Matmul(**one, accumulate=True), Fence(), last]), 1):
+            await machine.store(sums, bytes(32 * 64), by=N)
+            await machine.store(lists, encode_program(each), by=N)
+            await ring(machine, lists, len(each))
+            await machine.delay(5_000)
+            assert await machine.read_register(NPU_NORMAL.DONE_COUNT, by=N) == number
+            found = np.frombuffer(await machine.load(sums, 32 * 64, by=N), "<i4").reshape(32, 16)
+            expected = values.astype(np.int32) @ values[:16].astype(np.int32)
+            np.testing.assert_array_equal(found, expected * (2 if number == 3 else 1))
+
+    run(program)
 
 
 def test_denied_page_in_a_job_is_a_bus_error_at_its_address_and_the_npu_stays_usable() -> None:

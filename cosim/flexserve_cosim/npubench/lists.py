@@ -217,6 +217,7 @@ def check_lists(npu: Alone, seed: int) -> int:
     state, cycles = NpuState(npu.caps), 0
     for number in range(_LISTS):
         job = token_list(rng, npu.caps)
+        npu.put_list(job, _LIST_AT)
         golden = npu.memory.copy()
 
         def read(address: int, length: int, golden: np.ndarray = golden) -> bytes:
@@ -228,9 +229,9 @@ def check_lists(npu: Alone, seed: int) -> int:
         execute(job, read, write, npu.caps, state=state)
         outcome = npu.run(job, _LIST_AT)
         cycles += outcome.cycles
-        wrong = np.flatnonzero(npu.memory[RESULTS.start :] != golden[RESULTS.start :])
+        wrong = np.flatnonzero(npu.memory != golden)
         if outcome.fault is not NpuFault.NONE or len(wrong):
-            what = f"first at {RESULTS.start + wrong[0]:#x}" if len(wrong) else f"ended with {outcome.fault.name}"
+            what = f"first at {wrong[0]:#x}" if len(wrong) else f"ended with {outcome.fault.name}"
             raise Mismatch(
                 f"N={npu.caps.n}, list {number}: {len(wrong)} bytes differ, {what}; "
                 f"again: flexserve bench gemms --seed {seed} --count 1"

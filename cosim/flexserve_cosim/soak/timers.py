@@ -37,13 +37,16 @@ class TimerReads:
         if address not in self._registers or taken - self.stirred < _SETTLED + self._line:
             return None
         number, name = self._registers[address]
-        running = golden.running
         if name == _COUNT:
-            return self._count(taken, number, data, running)
-        free = len(running) < len(self._registers) // 3
-        if (free and data == 0) or any(self._shows(timer, name, taken, data) for timer in running):
+            return self._count(taken, number, data, golden.running)
+        at, count = self._counts.get(number, (0, 0))
+        if at - self.stirred < _SETTLED + self._line:
             return None
-        return f"timer {number} shows {name} {data:#x}, but these run: {running}"
+        # COUNT tells which timer it is; a free one shows zeros.
+        mine = [timer for timer in golden.running if timer.count == count]
+        if any(self._shows(timer, name, taken, data) for timer in mine) or (count == 0 and data == 0):
+            return None
+        return f"timer {number} of {count} pages shows {name} {data:#x}, but these run: {golden.running}"
 
     def _shows(self, timer: Timer, name: str, taken: int, data: int) -> bool:
         if name == _FIRST:

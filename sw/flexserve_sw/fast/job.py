@@ -120,7 +120,8 @@ class Port:
     def reaches_all(self, program: Program) -> bool:
         """Whether nothing that a job does would be refused now."""
         circumstances = self, self.filter.epoch
-        if program.circumstances != circumstances:
+        # A page that comes back zeroed begins no epoch, so what is refused is asked again.
+        if program.circumstances != circumstances or not program.reaches:
             program.circumstances, program.reaches = circumstances, self._reaches_all(program)
         return program.reaches
 

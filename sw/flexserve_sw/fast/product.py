@@ -140,11 +140,12 @@ class Product:
 
     def leave(self, descriptors: Sequence[Descriptor], state: NpuState, left: Operands) -> None:
         """Leave in the NPU's own memories what the last run, which read ``left``, has left there."""
-        spans = left | {first: kept for (first, _), kept in zip(self._right, self._kept, strict=True)}
+        # Both sides may begin at the same place and reach differently far.
+        spans = [*left.items(), *((first, kept) for (first, _), kept in zip(self._right, self._kept, strict=True))]
 
         def read(address: int, length: int) -> bytes:
             offset = address - self._base
-            for first, content in spans.items():
+            for first, content in spans:
                 if first <= offset and offset + length <= first + len(content):
                     return content[offset - first : offset - first + length]
             raise AssertionError(f"The job reads {length} bytes at {address:#x}, which it was not found to do")

@@ -168,9 +168,11 @@ class Regions:
         return False
 
     def allows_all(self, pages: Set[int], world: World, nsaid: int, write: bool) -> bool:
-        """Whether :meth:`allows` would let accesses in all of these pages through."""
-        allowed = self._allowed.get((world, nsaid, write), _NO_PAGES)
-        return all(self.allows(page * PAGE_BYTES, world, nsaid, write) for page in pages - allowed)
+        """Whether :meth:`allows` would let accesses in all of these pages through; no overlap is recorded for it."""
+        allowed, overlap = self._allowed.get((world, nsaid, write), _NO_PAGES), self._overlap
+        through = all(self.allows(page * PAGE_BYTES, world, nsaid, write) for page in pages - allowed)
+        self._overlap = overlap
+        return through
 
     def _judge(self, address: int, world: World, nsaid: int, write: bool) -> bool:
         if self._bounds is None:

@@ -128,7 +128,7 @@ def _attention(q: Float, keys: Float, values: Float, position: int) -> Float:
     scores = _first_axis_sum(np.multiply(left, right, order="C"))
     scores /= np.sqrt(np.float32(size))
     unseen = None
-    if count > 1:
+    if total > position + 1:
         unseen = (np.arange(total) > position + np.arange(count)[:, None])[:, None, None, :]
         np.copyto(scores, np.float32(-np.inf), where=unseen)
     weights = exp(scores - scores.max(axis=-1, keepdims=True))

@@ -74,12 +74,13 @@ def test_sums_of_attention_go_strictly_in_order(
             assert got[row, head].tobytes() == mixed.tobytes()
 
 
+@pytest.mark.parametrize("rows", [1, 2, 7])
 def test_rows_of_a_large_attention_are_those_of_a_small_one(
-    random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    random: np.random.Generator, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     q, k, v = (random.standard_normal((30, heads, 8)).astype(np.float32) for heads in (6, 3, 3))
     whole = a.attention(q, k, v, 0)
-    monkeypatch.setattr(a, "_TERMS", 6 * 8 * 30 * 7)
+    monkeypatch.setattr(a, "_TERMS", 6 * 8 * 30 * rows)
     assert np.array_equal(a.attention(q, k, v, 0), whole)
 
 

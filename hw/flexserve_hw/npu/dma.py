@@ -121,10 +121,14 @@ class BeatQueue(wiring.Component):
         Bits of an entry.
     depth : int
         Entries in memory, a power of two; one more waits at the output.
+    spare : int
+        Entries that ``roomy`` keeps back.
 
     Members
     -------
     i : In(stream), o : Out(stream)
+    roomy : Out(1)
+        Register: more than ``spare`` entries fit, those of this cycle and of the one before among them.
     scrub, scrub_addr : In
         As for :class:`~flexserve_hw.npu.scratchpad.Scratchpad`; the queue must be empty.
 
@@ -133,13 +137,14 @@ class BeatQueue(wiring.Component):
     Two cycles from ``i`` to ``o``, full throughput; ``i.ready`` and ``o.valid`` are registers or depend on them alone.
     """
 
-    def __init__(self, *, width: int, depth: int):
+    def __init__(self, *, width: int, depth: int, spare: int = 0):
         self._memory = Scratchpad(width=width, depth=depth)
-        self._depth = depth
+        self._depth, self._spare = depth, spare
         super().__init__(
             {
                 "i": In(stream.Signature(width)),
                 "o": Out(stream.Signature(width)),
+                "roomy": Out(1),
                 "scrub": In(1),
                 "scrub_addr": In(range(depth)),
             }
@@ -173,5 +178,6 @@ class BeatQueue(wiring.Component):
             head.eq(head + fetch),
             tail.eq(tail + push),
             full.eq(fetch | (full & ~self.o.ready)),
+            self.roomy.eq(level < self._depth - self._spare),
         ]
         return m

@@ -38,7 +38,7 @@ class ExecuteUnit(wiring.Component):
     give_load, give_store : Out(1)
         Tokens: operands read to the end, accumulators written to the end.
     a_en, a_addr : Out, a_data : In; w_en, w_addr : Out, w_data : In
-        Scratchpad reads, one cycle of latency.
+        Scratchpad reads, two cycles of latency.
     c_en, c_row : In, c_ok : Out, c_data : Out
         Accumulator read-out, see :class:`~flexserve_hw.npu.accumulator.Accumulator`.
     stop : In(1)
@@ -52,7 +52,7 @@ class ExecuteUnit(wiring.Component):
 
     Latency and ordering
     --------------------
-    The first sums are in the accumulators N + 5 cycles after the first read of activations. MATMULs run in order.
+    The first sums are in the accumulators N + 6 cycles after the first read of activations. MATMULs run in order.
     """
 
     def __init__(self, *, params: NpuParams):
@@ -134,9 +134,10 @@ class ExecuteUnit(wiring.Component):
         column = Signal(range(self._params.w_words))
         step = Signal(range(self._params.w_words))
         go = Signal()
-        w_en = Signal()
-        w_row = Signal(range(n))
-        w_mask = Signal(n)
+        # Stage j is j + 1 cycles after the read.
+        w_en = Signal(2)
+        w_rows = [Signal(range(n), name=f"w_row_{stage}") for stage in range(2)]
+        w_masks = [Signal(n, name=f"w_mask_{stage}") for stage in range(2)]
         m.d.comb += [
             go.eq(loading & ~self.stop & ((row != 0) | ~ahead | tile_taken)),
             self.w_en.eq(go),
@@ -144,13 +145,13 @@ class ExecuteUnit(wiring.Component):
         ]
         with m.If(tile_taken):
             m.d.sync += ahead.eq(0)
-        m.d.sync += w_en.eq(go)
+        m.d.sync += [w_en.eq(Cat(go, w_en)), w_rows[1].eq(w_rows[0]), w_masks[1].eq(w_masks[0])]
         with m.If(go):
             m.d.sync += [
                 addr.eq(addr + 1),
                 row.eq(row + 1),
-                w_row.eq(row),
-                w_mask.eq(Mux(n_left == 1, _lanes(n_last, n), (1 << n) - 1)),
+                w_rows[0].eq(row),
+                w_masks[0].eq(Mux(n_left == 1, _lanes(n_last, n), (1 << n) - 1)),
             ]
             with m.If(row == 0):
                 m.d.sync += ahead.eq(1)
@@ -179,10 +180,10 @@ class ExecuteUnit(wiring.Component):
                 step.eq(command.w_step),
                 row.eq(0),
             ]
-        m.d.comb += [array.w_en.eq(w_en), array.w_row.eq(w_row)]
+        m.d.comb += [array.w_en.eq(w_en[1]), array.w_row.eq(w_rows[1])]
         for lane in range(n):
             place = slice(8 * lane, 8 * lane + 8)
-            m.d.comb += array.w_data[place].eq(Mux(w_mask[lane], self.w_data[place], 0))
+            m.d.comb += array.w_data[place].eq(Mux(w_masks[1][lane], self.w_data[place], 0))
 
     def _row_walker(self, m, pending, waiting, picked, ahead, tile_taken, finish):
         """Streams activation rows and carries along where their sums go."""
@@ -198,8 +199,13 @@ class ExecuteUnit(wiring.Component):
         c_tile = Signal(range(params.c_rows))
         c_addr = Signal(range(params.c_rows))
         later = Signal()
-        a_mask = Signal(n)
+        a_mask = [Signal(n, name=f"a_mask_{stage}") for stage in range(2)]
         issue = Signal()
+        # What travels with a row from its read to its sums: stage j is j + 1 cycles after the read.
+        travel = data.StructLayout(
+            {"valid": 1, "first": 1, "add": 1, "end": 1, "free": 1, "give": 1, "row": range(params.c_rows)}
+        )
+        stages = [Signal(travel, name=f"stage_{j}") for j in range(n + 4)]
         tile_end = Signal()
         end = Signal()
         m.d.comb += [
@@ -210,14 +216,15 @@ class ExecuteUnit(wiring.Component):
             self.a_en.eq(issue),
             self.a_addr.eq(a_addr),
             self.row.eq(issue),
-            self.give_load.eq(end & now.signal_prev),
+            # A tile of few rows ends while its weights are still read: its token goes along until they are.
+            self.give_load.eq((end & now.signal_prev & (now.m >= n)) | (stages[n - 2].valid & stages[n - 2].free)),
         ]
         with m.If(issue):
             m.d.sync += [
                 row.eq(row + 1),
                 a_addr.eq(a_addr + 1),
                 c_addr.eq(c_addr + 1),
-                a_mask.eq(Mux(k_left == 1, _lanes(now.k_last, n), (1 << n) - 1)),
+                a_mask[0].eq(Mux(k_left == 1, _lanes(now.k_last, n), (1 << n) - 1)),
             ]
         with m.If(tile_end):
             m.d.sync += row.eq(0)
@@ -255,26 +262,24 @@ class ExecuteUnit(wiring.Component):
                     c_tile.eq(pending.c_base),
                     c_addr.eq(pending.c_base),
                 ]
-        # What travels with a row from its read to its sums: stage j is j + 1 cycles after the read.
-        travel = data.StructLayout({"valid": 1, "first": 1, "add": 1, "end": 1, "give": 1, "row": range(params.c_rows)})
-        stages = [Signal(travel, name=f"stage_{j}") for j in range(n + 2)]
         m.d.sync += [stages[0].valid.eq(issue), stages[0].first.eq(tile_taken), stages[0].end.eq(end)]
         with m.If(issue):
             m.d.sync += [
                 stages[0].add.eq(now.accumulate | later),
+                stages[0].free.eq(end & now.signal_prev & (now.m < n)),
                 stages[0].give.eq(end & now.signal_next),
                 stages[0].row.eq(c_addr),
             ]
+        m.d.sync += a_mask[1].eq(a_mask[0])
         for before, after in pairwise(stages):
             m.d.sync += after.eq(before)
         m.d.comb += [
-            array.valid.eq(Cat(stage.valid for stage in stages[: n + 1])),
-            array.swap.eq(Cat(stage.first for stage in stages[:n])),
+            array.valid.eq(Cat(stage.valid for stage in stages[1 : n + 3])),
+            array.swap.eq(Cat(stage.first for stage in stages[1 : n + 1])),
             accumulator.ahead_en.eq(stages[n].valid & stages[n].add),
             accumulator.ahead_row.eq(stages[n].row),
-            accumulator.en.eq(stages[n + 1].valid),
-            accumulator.row.eq(stages[n + 1].row),
-            accumulator.add.eq(stages[n + 1].add),
+            accumulator.en.eq(stages[n + 3].valid),
+            accumulator.row.eq(stages[n + 3].row),
             accumulator.sums.eq(array.sums),
             accumulator.read_en.eq(self.c_en & self.c_ok),
             accumulator.read_row.eq(self.c_row),
@@ -285,6 +290,6 @@ class ExecuteUnit(wiring.Component):
         ]
         for lane in range(n):
             place = slice(8 * lane, 8 * lane + 8)
-            m.d.comb += array.a[place].eq(Mux(a_mask[lane], self.a_data[place], 0))
-        m.d.sync += [finish.eq(stages[n + 1].end), self.give_store.eq(stages[n + 1].give & stages[n + 1].valid)]
+            m.d.comb += array.a[place].eq(Mux(a_mask[1][lane], self.a_data[place], 0))
+        m.d.sync += [finish.eq(stages[-1].end), self.give_store.eq(stages[-1].give & stages[-1].valid)]
         return m

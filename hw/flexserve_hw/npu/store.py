@@ -20,6 +20,12 @@ _MOST = 16
 STORE_QUEUE = 64
 """Beats that can wait for the bus: several bursts, so that reading rows never waits for an address to be taken."""
 
+_UNDER_WAY = 12
+"""Beats at most between the rows and that queue: so many must still fit when a piece of a row is taken."""
+
+_ROWS = 4
+"""Rows that are read ahead: enough for one row's pieces after the other's in spite of the latency of a read."""
+
 
 def _row_part(n: int) -> data.StructLayout:
     """What is used of a row of accumulators: so many pieces, and whether they end a row of the STORE."""
@@ -106,7 +112,7 @@ class StoreUnit(wiring.Component):
         m.submodules.walker = walker = BurstWalker(addr_width=self._params.bus.addr_width, most=_MOST)
         entry = data.StructLayout({"walk": walk(self._params.bus.addr_width), "index": 16})
         m.submodules.walks = walks = StreamQueue(shape=entry, depth=2)
-        m.submodules.beats = beats = BeatQueue(width=144, depth=STORE_QUEUE)
+        m.submodules.beats = beats = BeatQueue(width=144, depth=STORE_QUEUE, spare=_UNDER_WAY)
         m.d.comb += [beats.scrub.eq(self.scrub), beats.scrub_addr.eq(self.scrub_addr)]
         reading = self._read_rows(m, walks, beats)
         index = Signal(16)
@@ -134,11 +140,11 @@ class StoreUnit(wiring.Component):
         start = Signal(range(self._params.c_rows))
         granted = Signal()
         tile_last = Signal()
-        coming = Signal()
-        coming_piece = Signal(_row_part(n))
-        held = StreamQueue(shape=data.StructLayout({"part": _row_part(n), "row": 32 * n}), depth=2)
+        coming = Signal(2)
+        coming_pieces = [Signal(_row_part(n), name=f"coming_piece_{stage}") for stage in range(2)]
+        held = StreamQueue(shape=data.StructLayout({"part": _row_part(n), "row": 32 * n}), depth=_ROWS)
         m.submodules.rows = held
-        room = Signal(range(3), init=2)
+        room = Signal(range(_ROWS + 1), init=_ROWS)
         # Rows read for one STORE may still wait when the next is taken: how its rows end travels in the same order.
         tails = StreamQueue(shape=_tail(), depth=4)
         m.submodules.tails = tails
@@ -167,11 +173,11 @@ class StoreUnit(wiring.Component):
             self.c_row.eq(row),
             granted.eq(self.c_en & self.c_ok),
             tile_last.eq(left <= per_row),
-            held.i.valid.eq(coming),
-            held.i.payload.part.eq(coming_piece),
+            held.i.valid.eq(coming[1]),
+            held.i.payload.part.eq(coming_pieces[1]),
             held.i.payload.row.eq(self.c_data),
         ]
-        m.d.sync += coming.eq(granted)
+        m.d.sync += [coming.eq(Cat(granted, coming)), coming_pieces[1].eq(coming_pieces[0])]
         with m.If(take):
             m.d.sync += [
                 active.eq(1),
@@ -183,8 +189,8 @@ class StoreUnit(wiring.Component):
             ]
         with m.If(granted):
             m.d.sync += [
-                coming_piece.pieces.eq(Mux(tile_last, left, per_row)),
-                coming_piece.last.eq(tile_last),
+                coming_pieces[0].pieces.eq(Mux(tile_last, left, per_row)),
+                coming_pieces[0].last.eq(tile_last),
                 left.eq(left - per_row),
                 row.eq(row + now.c_step),
             ]
@@ -197,8 +203,8 @@ class StoreUnit(wiring.Component):
                     active.eq(rows != 1),
                 ]
         m.d.sync += room.eq(room - granted + (held.o.valid & held.o.ready))
-        busy = self._cut_rows(m, held.o, tails.o, beats.i)
-        return active | coming | held.o.valid | busy
+        busy = self._cut_rows(m, held.o, tails.o, beats)
+        return active | coming.any() | held.o.valid | busy
 
     def _cut_rows(self, m, held, tails, beats):
         """Cut rows into beats, of int32 as they are, of int8 through the requantiser. Returns whether it is busy."""
@@ -208,22 +214,20 @@ class StoreUnit(wiring.Component):
         piece = Signal(range(max(2, per_row)))
         q_at = Signal.like(tail.q_row)
         fresh = Signal(init=1)
-        plain, taken, last_piece = Signal(), Signal(), Signal()
+        taken, last_piece = Signal(), Signal()
         ending, row_number = Signal(5), Signal(16)
         m.d.comb += [
             last_piece.eq(piece == part.pieces - 1),
             # Rows of one kind wait until those of the other are through.
-            plain.eq(held.valid & ~tail.quantise & requantiser.idle),
-            requantiser.i.valid.eq(held.valid & tail.quantise),
+            taken.eq(held.valid & beats.roomy & (tail.quantise | requantiser.idle)),
+            held.ready.eq(taken & last_piece),
+            requantiser.i.valid.eq(taken & tail.quantise),
             requantiser.i.payload.sums.eq(row.word_select(piece[0], 32 * lanes(n))),
             requantiser.i.payload.end.eq(ending),
             requantiser.i.payload.relu.eq(tail.relu),
             requantiser.parameters.eq(self.q_data),
-            self.q_en.eq(requantiser.take),
+            self.q_en.eq(requantiser.i.valid),
             self.q_row.eq(Mux(fresh, tail.q_row, q_at)),
-            taken.eq(Mux(tail.quantise, requantiser.take, plain & beats.ready)),
-            held.ready.eq(taken & last_piece),
-            requantiser.o.ready.eq(beats.ready),
         ]
         with m.If(taken):
             m.d.sync += [
@@ -231,20 +235,26 @@ class StoreUnit(wiring.Component):
                 q_at.eq(self.q_row + 1),
                 fresh.eq(part.last & last_piece),
             ]
-        end = Mux(requantiser.o.valid, requantiser.o.payload.end, ending)
-        beat = Mux(requantiser.o.valid, requantiser.o.payload.data, row.word_select(piece, 128) if per_row > 1 else row)
+        plain = Signal(data.StructLayout({"valid": 1, "data": 128, "end": 5}))
+        given = Signal()
+        m.d.sync += plain.valid.eq(taken & ~tail.quantise)
+        with m.If(taken & ~tail.quantise):
+            m.d.sync += [plain.data.eq(row.word_select(piece, 128) if per_row > 1 else row), plain.end.eq(ending)]
+        done = requantiser.o.payload
+        end = Mux(requantiser.o.valid, done.end, plain.end)
         strobe = Mux(end == 0, 0xFFFF, Cat(end > byte for byte in range(16)))
         m.d.comb += [
             ending.eq(Mux(part.last & last_piece, tail.last_bytes, 0)),
             tails.ready.eq(taken & part.last & last_piece & (row_number == tail.rows - 1)),
-            # The last row is read long before it is cut, and its parameters are read only then.
-            self.give.eq(tails.ready & tail.signal_prev),
-            beats.valid.eq(requantiser.o.valid | plain),
-            beats.payload.eq(Cat(beat, strobe)),
+            self.give.eq(given),
+            beats.i.valid.eq(requantiser.o.valid | plain.valid),
+            beats.i.payload.eq(Cat(Mux(requantiser.o.valid, done.data, plain.data), strobe)),
         ]
+        # The last row is read long before it is cut, and its parameters are read only then.
+        m.d.sync += given.eq(tails.ready & tail.signal_prev)
         with m.If(taken & part.last & last_piece):
             m.d.sync += row_number.eq(Mux(tails.ready, 0, row_number + 1))
-        return ~requantiser.idle
+        return ~requantiser.idle | plain.valid
 
     def _write(self, m, walker, beats, index):
         """Announce bursts whose beats are there, send the beats, collect the answers."""

@@ -129,8 +129,8 @@ class FlexNpu(wiring.Component):
         m.submodules.execute = fresh(self._execute)
         m.submodules.store = fresh(self._store)
         m.submodules.frames = self._frames
-        a = Scratchpad(width=8 * params.n, depth=params.a_words)
-        w = Scratchpad(width=8 * params.n, depth=params.w_words)
+        a = Scratchpad(width=8 * params.n, depth=params.a_words, late=True)
+        w = Scratchpad(width=8 * params.n, depth=params.w_words, late=True)
         q = ParameterMemory(n=params.n, words=params.q_words)
         m.submodules.a_pad, m.submodules.w_pad, m.submodules.q_pad = fresh(a), fresh(w), fresh(q)
         wiring.connect(m, self._fetch.beats, self._dispatch.beats)

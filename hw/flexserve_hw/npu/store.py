@@ -110,20 +110,12 @@ class StoreUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.walker = walker = BurstWalker(addr_width=self._params.bus.addr_width, most=_MOST)
-        entry = data.StructLayout({"walk": walk(self._params.bus.addr_width), "index": 16})
-        m.submodules.walks = walks = StreamQueue(shape=entry, depth=2)
+        m.submodules.walks = walks = StreamQueue(shape=walk(self._params.bus.addr_width), depth=2)
         m.submodules.beats = beats = BeatQueue(width=144, depth=STORE_QUEUE, spare=_UNDER_WAY)
         m.d.comb += [beats.scrub.eq(self.scrub), beats.scrub_addr.eq(self.scrub_addr)]
         reading = self._read_rows(m, walks, beats)
-        index = Signal(16)
-        m.d.comb += [
-            walker.rows.valid.eq(walks.o.valid),
-            walker.rows.payload.eq(walks.o.payload.walk),
-            walks.o.ready.eq(walker.rows.ready),
-        ]
-        with m.If(walks.o.valid & walks.o.ready):
-            m.d.sync += index.eq(walks.o.payload.index)
-        self._write(m, walker, beats, index)
+        wiring.connect(m, walks.o, walker.rows)
+        self._write(m, walker, beats)
         m.d.comb += self.idle.eq(self.quiet & walker.idle & ~walks.o.valid & ~reading & ~beats.o.valid)
         return m
 
@@ -162,11 +154,11 @@ class StoreUnit(wiring.Component):
             self.take_computed.eq(take & command.wait_prev),
             walks.i.valid.eq(take),
             walks.i.payload.index.eq(command.index),
-            walks.i.payload.walk.addr.eq(command.addr),
-            walks.i.payload.walk.stride.eq(command.stride),
-            walks.i.payload.walk.rows.eq(command.rows),
-            walks.i.payload.walk.beats.eq(command.beats),
-            walks.i.payload.walk.linear.eq(command.linear),
+            walks.i.payload.addr.eq(command.addr),
+            walks.i.payload.stride.eq(command.stride),
+            walks.i.payload.rows.eq(command.rows),
+            walks.i.payload.beats.eq(command.beats),
+            walks.i.payload.linear.eq(command.linear),
             tails.i.valid.eq(take),
             *(tails.i.payload[name].eq(command[name]) for name, _ in _tail()),
             self.c_en.eq(active & ~self.stop & (room != 0)),
@@ -256,7 +248,7 @@ class StoreUnit(wiring.Component):
             m.d.sync += row_number.eq(Mux(tails.ready, 0, row_number + 1))
         return ~requantiser.idle | plain.valid
 
-    def _write(self, m, walker, beats, index):
+    def _write(self, m, walker, beats):
         """Announce bursts whose beats are there, send the beats, collect the answers."""
         width = self._params.bus.addr_width
         entry = data.StructLayout({"place": fault_place(width), "ends": 1})
@@ -267,6 +259,7 @@ class StoreUnit(wiring.Component):
         issue = Signal()
         waiting = Signal()
         beyond = Signal()
+        answered, error = Signal(), Signal()
         bursts = walker.bursts
         m.d.comb += [
             beyond.eq(bursts.valid & bursts.payload.beyond),
@@ -285,10 +278,10 @@ class StoreUnit(wiring.Component):
             lengths.i.valid.eq(issue),
             lengths.i.payload.eq(bursts.payload.beats),
             places.i.valid.eq(issue),
-            places.i.payload.place.index.eq(index),
+            places.i.payload.place.index.eq(bursts.payload.index),
             places.i.payload.place.addr.eq(bursts.payload.addr),
-            places.i.payload.ends.eq(walker.ends),
-            places.o.ready.eq(self.b.valid),
+            places.i.payload.ends.eq(bursts.payload.ends),
+            places.o.ready.eq(answered),
             self.b.ready.eq(1),
             self.quiet.eq(outstanding == 0),
         ]
@@ -298,7 +291,9 @@ class StoreUnit(wiring.Component):
             m.d.sync += waiting.eq(0)
         m.d.sync += [
             ready.eq(ready + (beats.i.valid & beats.i.ready) - Mux(issue, bursts.payload.beats, 0)),
-            outstanding.eq(outstanding + issue - self.b.valid),
+            outstanding.eq(outstanding + issue - answered),
+            answered.eq(self.b.valid),
+            error.eq(self.b.payload.error),
         ]
         sent = Signal(6)
         m.d.comb += [
@@ -311,15 +306,18 @@ class StoreUnit(wiring.Component):
         ]
         with m.If(self.w.valid & self.w.ready):
             m.d.sync += sent.eq(Mux(self.w.payload.last, 0, sent + 1))
-        refused = self.b.valid & self.b.payload.error
+        refused = answered & error
         m.d.comb += [
             self.fault.eq((refused | beyond) & ~self.stop),
             self.where.eq(places.o.payload.place),
         ]
         lost = Signal()
-        with m.If(self.b.valid):
-            m.d.sync += lost.eq(lost | self.b.payload.error)
-            with m.If(places.o.payload.ends & ~lost & ~self.b.payload.error):
+        with m.If(answered):
+            m.d.sync += lost.eq(lost | error)
+            with m.If(places.o.payload.ends & ~lost & ~error):
                 m.d.sync += self.kept.eq(places.o.payload.place.index + 1)
         with m.If(~refused):
-            m.d.comb += [self.where.index.eq(index), self.where.addr.eq(bursts.payload.addr | (1 << width))]
+            m.d.comb += [
+                self.where.index.eq(bursts.payload.index),
+                self.where.addr.eq(bursts.payload.addr | (1 << width)),
+            ]

@@ -155,17 +155,20 @@ def test_bursts_cover_the_rows_and_never_cross_their_limit(most):
             assert ctx.get(dut.rows.ready)
             await ctx.tick()
             ctx.set(dut.rows.valid, 0)
-            covered = []
+            await ctx.tick()
+            covered, ends = [], []
             while ctx.get(dut.bursts.valid):
                 burst = ctx.get(dut.bursts.payload)
                 assert not burst.beyond
                 assert burst.addr // (16 * most) == (burst.addr + 16 * burst.beats - 1) // (16 * most)
                 go = int(rng.integers(2))
                 covered += [burst.addr + 16 * b for b in range(burst.beats)] * go
+                ends += [burst.ends] * go
                 ctx.set(dut.bursts.ready, go)
                 await ctx.tick()
             ctx.set(dut.bursts.ready, 0)
             assert covered == expected
+            assert ends == [0] * (len(ends) - 1) + [1]
 
     simulate(dut, (testbench, False))
 
@@ -180,6 +183,7 @@ def test_a_row_past_the_end_of_the_address_space_is_beyond_and_stays_so():
         await ctx.tick()
         ctx.set(dut.rows.valid, 0)
         ctx.set(dut.bursts.ready, 1)
+        await ctx.tick()
         beyond = []
         while ctx.get(dut.bursts.valid):
             beyond.append(ctx.get(dut.bursts.payload.beyond))

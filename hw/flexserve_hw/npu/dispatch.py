@@ -281,9 +281,7 @@ class Dispatcher(wiring.Component):
                 m.d.comb += [
                     bad.eq((matmul.m == 0) | (matmul.k == 0) | (matmul.n == 0)),
                     range_ok.eq(
-                        (reaches[0] <= params.a_words)
-                        & (reaches[1] <= params.c_rows)
-                        & (reaches[2] <= params.w_words)
+                        (reaches[0] <= params.a_words) & (reaches[1] <= params.c_rows) & (reaches[2] <= params.w_words)
                     ),
                 ]
             with m.Case(NpuOp.STORE):

@@ -127,6 +127,7 @@ class ExecuteUnit(wiring.Component):
         command, array = self.command.payload, self._array
         k_left = Signal(16)
         n_left = Signal(16)
+        k_end, n_end, k_single = Signal(), Signal(), Signal()  # k_left, n_left, k_tiles is 1
         k_tiles = Signal(16)
         n_last = Signal.like(command.n_last)
         row = Signal(range(n))
@@ -151,20 +152,22 @@ class ExecuteUnit(wiring.Component):
                 addr.eq(addr + 1),
                 row.eq(row + 1),
                 w_rows[0].eq(row),
-                w_masks[0].eq(Mux(n_left == 1, _lanes(n_last, n), (1 << n) - 1)),
+                w_masks[0].eq(Mux(n_end, _lanes(n_last, n), (1 << n) - 1)),
             ]
             with m.If(row == 0):
                 m.d.sync += ahead.eq(1)
             with m.If(row == n - 1):
-                m.d.sync += k_left.eq(k_left - 1)
-                with m.If(k_left == 1):
+                m.d.sync += [k_left.eq(k_left - 1), k_end.eq(k_left == 2)]
+                with m.If(k_end):
                     m.d.sync += [
                         k_left.eq(k_tiles),
+                        k_end.eq(k_single),
                         n_left.eq(n_left - 1),
+                        n_end.eq(n_left == 2),
                         addr.eq(column + step),
                         column.eq(column + step),
                     ]
-                    with m.If(n_left == 1):
+                    with m.If(n_end):
                         m.d.sync += loading.eq(0)
                         m.d.comb += loaded_all.eq(1)
         # The next MATMUL's weights follow without a gap.
@@ -173,6 +176,9 @@ class ExecuteUnit(wiring.Component):
                 loading.eq(1),
                 k_left.eq(command.k_tiles),
                 n_left.eq(command.n_tiles),
+                k_end.eq(command.k_tiles == 1),
+                n_end.eq(command.n_tiles == 1),
+                k_single.eq(command.k_tiles == 1),
                 k_tiles.eq(command.k_tiles),
                 n_last.eq(command.n_last),
                 addr.eq(command.w_base),
@@ -191,9 +197,14 @@ class ExecuteUnit(wiring.Component):
         array, accumulator = self._array, self._accumulator
         now = Signal(execute_command(params))
         active = Signal()
-        row = Signal(16)
+        first = Signal()
+        left = Signal(16)
         k_left = Signal(16)
         n_left = Signal(16)
+        # What is asked of these, and of now.m and now.k_tiles: whether it is 1.
+        last, k_end, n_end, single, k_single = (
+            Signal(name=name) for name in ("last", "k_end", "n_end", "single", "k_single")
+        )
         a_tile = Signal(range(params.a_words))
         a_addr = Signal(range(params.a_words))
         c_tile = Signal(range(params.c_rows))
@@ -209,10 +220,10 @@ class ExecuteUnit(wiring.Component):
         tile_end = Signal()
         end = Signal()
         m.d.comb += [
-            issue.eq(active & ~self.stop & ((row != 0) | ahead)),
-            tile_taken.eq(issue & (row == 0)),
-            tile_end.eq(issue & (row == now.m - 1)),
-            end.eq(tile_end & (k_left == 1) & (n_left == 1)),
+            issue.eq(active & ~self.stop & (~first | ahead)),
+            tile_taken.eq(issue & first),
+            tile_end.eq(issue & last),
+            end.eq(tile_end & k_end & n_end),
             self.a_en.eq(issue),
             self.a_addr.eq(a_addr),
             self.row.eq(issue),
@@ -221,17 +232,21 @@ class ExecuteUnit(wiring.Component):
         ]
         with m.If(issue):
             m.d.sync += [
-                row.eq(row + 1),
+                first.eq(0),
+                left.eq(left - 1),
+                last.eq(left == 2),
                 a_addr.eq(a_addr + 1),
                 c_addr.eq(c_addr + 1),
-                a_mask[0].eq(Mux(k_left == 1, _lanes(now.k_last, n), (1 << n) - 1)),
+                a_mask[0].eq(Mux(k_end, _lanes(now.k_last, n), (1 << n) - 1)),
             ]
         with m.If(tile_end):
-            m.d.sync += row.eq(0)
-            with m.If(k_left == 1):
+            m.d.sync += [first.eq(1), left.eq(now.m), last.eq(single)]
+            with m.If(k_end):
                 m.d.sync += [
                     k_left.eq(now.k_tiles),
+                    k_end.eq(k_single),
                     n_left.eq(n_left - 1),
+                    n_end.eq(n_left == 2),
                     later.eq(0),
                     a_tile.eq(now.a_base),
                     a_addr.eq(now.a_base),
@@ -241,6 +256,7 @@ class ExecuteUnit(wiring.Component):
             with m.Else():
                 m.d.sync += [
                     k_left.eq(k_left - 1),
+                    k_end.eq(k_left == 2),
                     later.eq(1),
                     a_tile.eq(a_tile + now.a_step),
                     a_addr.eq(a_tile + now.a_step),
@@ -253,10 +269,16 @@ class ExecuteUnit(wiring.Component):
                 m.d.sync += [
                     waiting.eq(0),
                     now.eq(pending),
-                    row.eq(0),
+                    first.eq(1),
+                    left.eq(pending.m),
+                    last.eq(pending.m == 1),
+                    single.eq(pending.m == 1),
                     later.eq(0),
                     k_left.eq(pending.k_tiles),
+                    k_end.eq(pending.k_tiles == 1),
+                    k_single.eq(pending.k_tiles == 1),
                     n_left.eq(pending.n_tiles),
+                    n_end.eq(pending.n_tiles == 1),
                     a_tile.eq(pending.a_base),
                     a_addr.eq(pending.a_base),
                     c_tile.eq(pending.c_base),

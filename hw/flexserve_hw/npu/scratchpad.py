@@ -38,7 +38,8 @@ class Scratchpad(wiring.Component):
 
     Latency and ordering
     --------------------
-    Read latency one cycle, ``late``: two. A read in the cycle of a write to the same word returns what the word held before.
+    Read latency one cycle, ``late``: two. A read in the cycle of a write to the same word returns what the word held
+    before.
     """
 
     def __init__(self, *, width: int, depth: int, late: bool = False):

@@ -260,18 +260,11 @@ class StoreUnit(wiring.Component):
         waiting = Signal()
         beyond = Signal()
         answered, error = Signal(), Signal()
+        able = Signal()
         bursts = walker.bursts
         m.d.comb += [
             beyond.eq(bursts.valid & bursts.payload.beyond),
-            issue.eq(
-                bursts.valid
-                & ~beyond
-                & ~self.stop
-                & (ready >= bursts.payload.beats)
-                & (outstanding != OUTSTANDING)
-                & lengths.i.ready
-                & ~waiting
-            ),
+            issue.eq(able & ~self.stop & ~waiting),
             bursts.ready.eq(issue),
             self.aw.valid.eq(waiting),
             # Beats follow the announcement, not its acceptance: a memory may take AW only once it sees W.
@@ -290,6 +283,15 @@ class StoreUnit(wiring.Component):
         with m.Elif(self.aw.ready):
             m.d.sync += waiting.eq(0)
         m.d.sync += [
+            # What a burst waits for only gets better until it is announced.
+            able.eq(
+                bursts.valid
+                & ~beyond
+                & ~issue
+                & (ready >= bursts.payload.beats)
+                & (outstanding != OUTSTANDING)
+                & lengths.i.ready
+            ),
             ready.eq(ready + (beats.i.valid & beats.i.ready) - Mux(issue, bursts.payload.beats, 0)),
             outstanding.eq(outstanding + issue - answered),
             answered.eq(self.b.valid),

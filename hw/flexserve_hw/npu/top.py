@@ -105,7 +105,7 @@ class FlexNpu(wiring.Component):
         m = Module()
         self._clear = Signal()
         self._stop = Signal()
-        self._scrubbing = Signal()
+        self._scrubbing, self._scrub_memories = Signal(), Signal()
         self._scrub_addr = Signal(range(BANK_WORDS))
         self._units(m)
         self._tokens(m)
@@ -173,7 +173,7 @@ class FlexNpu(wiring.Component):
             self._store.c_data.eq(self._execute.c_data),
         ]
         for memory in (a, w, q, self._execute, self._store, self._fetch):
-            m.d.comb += [memory.scrub.eq(self._scrubbing), memory.scrub_addr.eq(self._scrub_addr)]
+            m.d.comb += [memory.scrub.eq(self._scrub_memories), memory.scrub_addr.eq(self._scrub_addr)]
 
     def _tokens(self, m):
         load, execute, store = self._load, self._execute, self._store
@@ -276,7 +276,15 @@ class FlexNpu(wiring.Component):
         last = max(min(depth, BANK_WORDS) for depth in depths) + 2
         count = Signal(range(last + 1))
         finished = Signal()
-        m.d.comb += [self._scrub_addr.eq(count), self.scrubbed.eq(finished & self.scrub)]
+        clearing = Signal()
+        # Both reach ten thousand registers and every memory, so they come from registers, a cycle after the state that
+        # asks for them. No unit moves in between: it is stopped until it is cleared, or has nothing to do.
+        m.d.sync += [
+            self._clear.eq(clearing),
+            self._scrub_memories.eq(self._scrubbing),
+            self._scrub_addr.eq(count),
+        ]
+        m.d.comb += self.scrubbed.eq(finished & self.scrub)
         with m.If(~self.scrub):
             m.d.sync += finished.eq(0)
         with m.FSM(name="control"):
@@ -327,7 +335,7 @@ class FlexNpu(wiring.Component):
                 with m.Elif(dispatch.done):
                     m.next = "FINISH"
             with m.State("FINISH"):  # a job leaves no token to the next
-                m.d.comb += [self.phase.eq(Phase.CLEAR), self._clear.eq(1), frames.event.eq(Event.DONE)]
+                m.d.comb += [self.phase.eq(Phase.CLEAR), clearing.eq(1), frames.event.eq(Event.DONE)]
                 m.next = "IDLE"
                 with m.If(frames.queued & halt):
                     m.d.sync += [code.eq(NpuFault.ABORTED), index.eq(0), where.eq(0)]
@@ -341,13 +349,14 @@ class FlexNpu(wiring.Component):
             with m.State("CLEAR"):
                 m.d.comb += [
                     self.phase.eq(Phase.CLEAR),
-                    self._clear.eq(1),
+                    clearing.eq(1),
+                    self._stop.eq(1),
                     frames.flush.eq(1),
                     frames.event.eq(Event.FAULT),
                 ]
                 m.next = "IDLE"
             with m.State("SCRUB"):
-                m.d.comb += [self.phase.eq(Phase.SCRUB), self._scrubbing.eq(1), self._clear.eq(1)]
+                m.d.comb += [self.phase.eq(Phase.SCRUB), self._scrubbing.eq(1), clearing.eq(1)]
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == last):
                     m.d.sync += [finished.eq(1), tag.eq(0), code.eq(NpuFault.NONE), count.eq(0)]

@@ -71,17 +71,24 @@ class Accumulator(wiring.Component):
         written = Signal(ACC_WIDTH * n)
         w_row = Signal(range(self._rows))
         w_en = Signal()
-        add_bank, read_bank = (Signal(range(count), name=f"{name}_bank") for name in ("add", "read"))
-        chosen, read_chosen = (Signal(ACC_WIDTH * n, name=name) for name in ("chosen", "read_chosen"))
+        # Stage j is j + 1 cycles after the read.
+        add_banks, read_banks = (
+            [Signal(range(count), name=f"{name}_bank_{stage}") for stage in range(2)] for name in ("add", "read")
+        )
+        held = Signal(ACC_WIDTH * n)
         m.d.comb += self.read_ok.eq(~(self.ahead_en & (self.ahead_row[bits:] == self.read_row[bits:])) & ~self.scrub)
-        m.d.sync += [w_en.eq(self.en), self.read_data.eq(read_chosen)]
-        current, add = self._current(m, chosen, written, w_en, w_row)
-        with m.If(self.ahead_en):
-            m.d.sync += add_bank.eq(self.ahead_row[bits:])
-        with m.If(self.read_en):
-            m.d.sync += read_bank.eq(self.read_row[bits:])
+        m.d.sync += [
+            w_en.eq(self.en),
+            add_banks[0].eq(self.ahead_row[bits:]),
+            add_banks[1].eq(add_banks[0]),
+            read_banks[0].eq(self.read_row[bits:]),
+            read_banks[1].eq(read_banks[0]),
+        ]
+        current, add = self._current(m, held, written, w_en, w_row)
+        banks = []
         for index in range(count):
-            bank = Scratchpad(width=ACC_WIDTH * n, depth=self._bank)
+            bank = Scratchpad(width=ACC_WIDTH * n, depth=self._bank, late=True)
+            banks.append(bank)
             m.submodules[f"bank_{index}"] = bank
             ahead = Signal()
             read = Signal()
@@ -98,10 +105,11 @@ class Accumulator(wiring.Component):
                 bank.scrub.eq(self.scrub),
                 bank.scrub_addr.eq(self.scrub_addr),
             ]
-            with m.If(add_bank == index):
-                m.d.comb += chosen.eq(bank.r_data)
-            with m.If(read_bank == index):
-                m.d.comb += read_chosen.eq(bank.r_data)
+        for chosen, shown in ((add_banks[1], held), (read_banks[1], self.read_data)):
+            with m.Switch(chosen):
+                for index, bank in enumerate(banks):
+                    with m.Case(index):
+                        m.d.comb += shown.eq(bank.r_data)
         with m.If(self.en):
             m.d.sync += w_row.eq(self.row)
             for lane in range(n):
@@ -110,16 +118,15 @@ class Accumulator(wiring.Component):
                 m.d.sync += written[place].eq(base + self.sums[lane])
         return m
 
-    def _current(self, m, chosen, written, w_en, w_row):
+    def _current(self, m, held, written, w_en, w_row):
         """What the row of this cycle's sums holds, and whether they are added to it.
 
-        A block RAM's data come late in their cycle, so they get one of their own before what was written since the read
-        of their row takes their place.
+        The row was read three cycles before: what was written since takes the place of what memory ``held``.
         """
         width = ACC_WIDTH * self._n
         add = [Signal(name=f"add_{stage}") for stage in range(3)]
         rows = [Signal(range(self._rows), name=f"row_{stage}") for stage in range(2)]
-        held, kept, passing, past = (Signal(width, name=name) for name in ("held", "kept", "passing", "past"))
+        kept, passing, past = (Signal(width, name=name) for name in ("kept", "passing", "past"))
         # Sums for the same row that came four, three, two and one cycle before those that are on their way.
         fourth, fourth_late, third, third_late, second, first = (
             Signal(name=name) for name in ("fourth", "fourth_late", "third", "third_late", "second", "first")
@@ -138,8 +145,6 @@ class Accumulator(wiring.Component):
         with m.If(w_en):
             m.d.sync += passing.eq(written)
         m.d.sync += past.eq(passing)
-        with m.If(add[0]):
-            m.d.sync += held.eq(chosen)
         with m.If(add[1]):
             with m.If(second):
                 m.d.sync += kept.eq(written)

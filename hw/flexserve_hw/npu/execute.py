@@ -130,7 +130,7 @@ class ExecuteUnit(wiring.Component):
         k_end, n_end, k_single = Signal(), Signal(), Signal()  # k_left, n_left, k_tiles is 1
         k_tiles = Signal(16)
         n_last = Signal.like(command.n_last)
-        row = Signal(range(n))
+        row = Signal(range(n))  # 0 again after each tile
         addr = Signal(range(self._params.w_words))
         column = Signal(range(self._params.w_words))
         step = Signal(range(self._params.w_words))
@@ -184,7 +184,6 @@ class ExecuteUnit(wiring.Component):
                 addr.eq(command.w_base),
                 column.eq(command.w_base),
                 step.eq(command.w_step),
-                row.eq(0),
             ]
         m.d.comb += [array.w_en.eq(w_en[1]), array.w_row.eq(w_rows[1])]
         for lane in range(n):

@@ -21,8 +21,8 @@ class Scratchpad(wiring.Component):
     depth : int
         Words, a power of two of at least 2.
     late : bool
-        One more register behind the banks: a block RAM's data come so late in their cycle that in an FPGA little more
-        than the choice of the bank fits behind them.
+        One more register behind each bank: a block RAM's data come so late in their cycle that in an FPGA nothing fits
+        behind them.
 
     Members
     -------
@@ -71,34 +71,37 @@ class Scratchpad(wiring.Component):
         for index in range(count):
             memory = Memory(shape=self._width, depth=self._bank, init=[])
             m.submodules[f"bank_{index}"] = memory
-            write, port = memory.write_port(), memory.read_port()
-            outputs.append(port.data)
+            write, read = memory.write_port(), memory.read_port()
             w_here = self.w_addr[bits:] == index if count > 1 else C(1)
             r_here = self.r_addr[bits:] == index if count > 1 else C(1)
             m.d.comb += [
                 write.en.eq(self.scrub | (self.w_en & w_here)),
                 write.addr.eq(Mux(self.scrub, self.scrub_addr, self.w_addr[:bits])),
                 write.data.eq(Mux(self.scrub, 0, self.w_data)),
-                port.en.eq(self.scrub | (self.r_en & r_here)),
-                port.addr.eq(Mux(self.scrub, 0, self.r_addr[:bits])),
+                read.en.eq(self.scrub | (self.r_en & r_here)),
+                read.addr.eq(Mux(self.scrub, 0, self.r_addr[:bits])),
             ]
-        read = Signal(self._width)
-        if self._late:
-            reading = Signal()
-            m.d.sync += reading.eq(self.r_en | self.scrub)
-            with m.If(reading):
-                m.d.sync += self.r_data.eq(read)
-        else:
-            m.d.comb += self.r_data.eq(read)
+            output = read.data
+            if self._late:
+                output = Signal(self._width, name=f"late_{index}")
+                reading = Signal(name=f"reading_{index}")
+                m.d.sync += reading.eq(read.en)
+                with m.If(reading):
+                    m.d.sync += output.eq(read.data)
+            outputs.append(output)
         if count == 1:
-            m.d.comb += read.eq(outputs[0])
+            m.d.comb += self.r_data.eq(outputs[0])
         else:
             with m.If(self.scrub):
                 m.d.sync += chosen.eq(0)
             with m.Elif(self.r_en):
                 m.d.sync += chosen.eq(self.r_addr[bits:])
-            with m.Switch(chosen):
+            shown = chosen
+            if self._late:
+                shown = Signal.like(chosen)
+                m.d.sync += shown.eq(chosen)
+            with m.Switch(shown):
                 for index, output in enumerate(outputs):
                     with m.Case(index):
-                        m.d.comb += read.eq(output)
+                        m.d.comb += self.r_data.eq(output)
         return m

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.buffer import StreamQueue
+from ..bus.buffer import StreamBuffer, StreamQueue
 from ..params import NpuParams
 from .commands import store_command
 from .dma import OUTSTANDING, BeatQueue, BurstWalker, burst, walk
@@ -20,7 +20,7 @@ _MOST = 16
 STORE_QUEUE = 64
 """Beats that can wait for the bus: several bursts, so that reading rows never waits for an address to be taken."""
 
-_UNDER_WAY = 12
+_UNDER_WAY = 13
 """Beats at most between the rows and that queue: so many must still fit when a piece of a row is taken."""
 
 _ROWS = 4
@@ -28,13 +28,14 @@ _ROWS = 4
 
 
 def _row_part(n: int) -> data.StructLayout:
-    """What is used of a row of accumulators: so many pieces, and whether they end a row of the STORE."""
-    return data.StructLayout({"pieces": range(max(n // 4, n // lanes(n)) + 1), "last": 1})
+    """What is used of a row of accumulators: up to which piece, and whether that ends a row of the STORE."""
+    return data.StructLayout({"final": range(max(n // 4, n // lanes(n))), "last": 1})
 
 
 def _tail() -> data.StructLayout:
-    """What the rows of a STORE need on their way out; as in its command."""
-    return data.StructLayout({"signal_prev": 1, "last_bytes": 5, "rows": 16, "quantise": 1, "relu": 1, "q_row": 14})
+    """What the rows of a STORE need on their way out; as in its command. ``single``: there is one."""
+    layout = {"signal_prev": 1, "last_bytes": 5, "rows": 16, "quantise": 1, "relu": 1, "q_row": 14}
+    return data.StructLayout({**layout, "single": 1})
 
 
 class StoreUnit(wiring.Component):
@@ -133,13 +134,18 @@ class StoreUnit(wiring.Component):
         granted = Signal()
         tile_last = Signal()
         coming = Signal(2)
-        coming_pieces = [Signal(_row_part(n), name=f"coming_piece_{stage}") for stage in range(2)]
+        coming_pieces = Signal(range(max(n // 4, n // lanes(n)) + 1))
+        coming_last = Signal()
+        coming_part = Signal(_row_part(n))
         held = StreamQueue(shape=data.StructLayout({"part": _row_part(n), "row": 32 * n}), depth=_ROWS)
         m.submodules.rows = held
         room = Signal(range(_ROWS + 1), init=_ROWS)
         # Rows read for one STORE may still wait when the next is taken: how its rows end travels in the same order.
         tails = StreamQueue(shape=_tail(), depth=4)
         m.submodules.tails = tails
+        # What hangs on a STORE's tail reaches far: it is shown from a register.
+        m.submodules.tail = tail = StreamBuffer(shape=_tail())
+        wiring.connect(m, tails.o, tail.i)
         per_row = Mux(now.quantise, n // lanes(n), n // 4)
         m.d.comb += [
             take.eq(
@@ -160,16 +166,21 @@ class StoreUnit(wiring.Component):
             walks.i.payload.beats.eq(command.beats),
             walks.i.payload.linear.eq(command.linear),
             tails.i.valid.eq(take),
-            *(tails.i.payload[name].eq(command[name]) for name, _ in _tail()),
+            *(tails.i.payload[name].eq(command[name]) for name, _ in _tail() if name != "single"),
+            tails.i.payload.single.eq(command.rows == 1),
             self.c_en.eq(active & ~self.stop & (room != 0)),
             self.c_row.eq(row),
             granted.eq(self.c_en & self.c_ok),
             tile_last.eq(left <= per_row),
             held.i.valid.eq(coming[1]),
-            held.i.payload.part.eq(coming_pieces[1]),
+            held.i.payload.part.eq(coming_part),
             held.i.payload.row.eq(self.c_data),
         ]
-        m.d.sync += [coming.eq(Cat(granted, coming)), coming_pieces[1].eq(coming_pieces[0])]
+        m.d.sync += [
+            coming.eq(Cat(granted, coming)),
+            coming_part.final.eq(coming_pieces - 1),
+            coming_part.last.eq(coming_last),
+        ]
         with m.If(take):
             m.d.sync += [
                 active.eq(1),
@@ -181,8 +192,8 @@ class StoreUnit(wiring.Component):
             ]
         with m.If(granted):
             m.d.sync += [
-                coming_pieces[0].pieces.eq(Mux(tile_last, left, per_row)),
-                coming_pieces[0].last.eq(tile_last),
+                coming_pieces.eq(Mux(tile_last, left, per_row)),
+                coming_last.eq(tile_last),
                 left.eq(left - per_row),
                 row.eq(row + now.c_step),
             ]
@@ -195,7 +206,7 @@ class StoreUnit(wiring.Component):
                     active.eq(rows != 1),
                 ]
         m.d.sync += room.eq(room - granted + (held.o.valid & held.o.ready))
-        busy = self._cut_rows(m, held.o, tails.o, beats)
+        busy = self._cut_rows(m, held.o, tail.o, beats)
         return active | coming.any() | held.o.valid | busy
 
     def _cut_rows(self, m, held, tails, beats):
@@ -209,9 +220,9 @@ class StoreUnit(wiring.Component):
         taken, last_piece = Signal(), Signal()
         ending, row_number = Signal(5), Signal(16)
         m.d.comb += [
-            last_piece.eq(piece == part.pieces - 1),
+            last_piece.eq(piece == part.final),
             # Rows of one kind wait until those of the other are through.
-            taken.eq(held.valid & beats.roomy & (tail.quantise | requantiser.idle)),
+            taken.eq(held.valid & tails.valid & beats.roomy & (tail.quantise | requantiser.idle)),
             held.ready.eq(taken & last_piece),
             requantiser.i.valid.eq(taken & tail.quantise),
             requantiser.i.payload.sums.eq(row.word_select(piece[0], 32 * lanes(n))),
@@ -227,26 +238,34 @@ class StoreUnit(wiring.Component):
                 q_at.eq(self.q_row + 1),
                 fresh.eq(part.last & last_piece),
             ]
-        plain = Signal(data.StructLayout({"valid": 1, "data": 128, "end": 5}))
+        out = Signal(data.StructLayout({"valid": 1, "data": 128, "end": 5}))
         given = Signal()
-        m.d.sync += plain.valid.eq(taken & ~tail.quantise)
-        with m.If(taken & ~tail.quantise):
-            m.d.sync += [plain.data.eq(row.word_select(piece, 128) if per_row > 1 else row), plain.end.eq(ending)]
         done = requantiser.o.payload
-        end = Mux(requantiser.o.valid, done.end, plain.end)
-        strobe = Mux(end == 0, 0xFFFF, Cat(end > byte for byte in range(16)))
+        plain = row.word_select(piece, 128) if per_row > 1 else row
+        m.d.sync += [
+            out.valid.eq((taken & ~tail.quantise) | requantiser.o.valid),
+            out.data.eq(Mux(requantiser.o.valid, done.data, plain)),
+            out.end.eq(Mux(requantiser.o.valid, done.end, ending)),
+        ]
+        strobe = Mux(out.end == 0, 0xFFFF, Cat(out.end > byte for byte in range(16)))
+        row_end = taken & part.last & last_piece
+        started, final_row = Signal(), Signal()
         m.d.comb += [
             ending.eq(Mux(part.last & last_piece, tail.last_bytes, 0)),
-            tails.ready.eq(taken & part.last & last_piece & (row_number == tail.rows - 1)),
+            tails.ready.eq(row_end & Mux(started, final_row, tail.single)),
             self.give.eq(given),
-            beats.i.valid.eq(requantiser.o.valid | plain.valid),
-            beats.i.payload.eq(Cat(Mux(requantiser.o.valid, done.data, plain.data), strobe)),
+            beats.i.valid.eq(out.valid),
+            beats.i.payload.eq(Cat(out.data, strobe)),
         ]
         # The last row is read long before it is cut, and its parameters are read only then.
         m.d.sync += given.eq(tails.ready & tail.signal_prev)
-        with m.If(taken & part.last & last_piece):
-            m.d.sync += row_number.eq(Mux(tails.ready, 0, row_number + 1))
-        return ~requantiser.idle | plain.valid
+        with m.If(row_end):
+            m.d.sync += [
+                row_number.eq(Mux(tails.ready, 0, row_number + 1)),
+                started.eq(~tails.ready),
+                final_row.eq(row_number + 2 == tail.rows),
+            ]
+        return ~requantiser.idle | out.valid
 
     def _write(self, m, walker, beats):
         """Announce bursts whose beats are there, send the beats, collect the answers."""

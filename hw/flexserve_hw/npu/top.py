@@ -276,11 +276,12 @@ class FlexNpu(wiring.Component):
         last = max(min(depth, BANK_WORDS) for depth in depths) + 2
         count = Signal(range(last + 1))
         finished = Signal()
-        clearing = Signal()
-        # Both reach ten thousand registers and every memory, so they come from registers, a cycle after the state that
-        # asks for them. No unit moves in between: it is stopped until it is cleared, or has nothing to do.
+        clearing, stopping = Signal(), Signal()
+        # These reach ten thousand registers and every memory, so they come from registers, a cycle after the state that
+        # asks for them. No unit moves between stop and clear: it is stopped until it is cleared.
         m.d.sync += [
             self._clear.eq(clearing),
+            self._stop.eq(stopping),
             self._scrub_memories.eq(self._scrubbing),
             self._scrub_addr.eq(count),
         ]
@@ -296,7 +297,7 @@ class FlexNpu(wiring.Component):
                     m.next = "CLEAR"
                 with m.Elif(frames.queued):
                     m.next = "CHECK"
-                with m.Elif(self.drain):
+                with m.Elif(self.drain & ~frames.ringing):
                     m.d.comb += self.drained.eq(1)
                     with m.If(self.scrub & ~finished):
                         m.d.sync += count.eq(0)
@@ -341,8 +342,8 @@ class FlexNpu(wiring.Component):
                     m.d.sync += [code.eq(NpuFault.ABORTED), index.eq(0), where.eq(0)]
                     m.next = "CLEAR"
             with m.State("STOP"):
-                m.d.comb += [self.phase.eq(Phase.STOP), self._stop.eq(1)]
-                with m.If(quiet):
+                m.d.comb += [self.phase.eq(Phase.STOP), stopping.eq(1)]
+                with m.If(quiet & self._stop):
                     m.next = "CLEAR"
                     with m.If(code == NpuFault.ABORTED):  # where the owner may go on
                         m.d.sync += index.eq(store.kept)
@@ -350,7 +351,7 @@ class FlexNpu(wiring.Component):
                 m.d.comb += [
                     self.phase.eq(Phase.CLEAR),
                     clearing.eq(1),
-                    self._stop.eq(1),
+                    stopping.eq(1),
                     frames.flush.eq(1),
                     frames.event.eq(Event.FAULT),
                 ]

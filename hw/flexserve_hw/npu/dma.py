@@ -75,14 +75,13 @@ class BurstWalker(wiring.Component):
         addr = Signal(width + 1)
         row = Signal(width + 1)
         stride = Signal(32)
-        room = Signal(range(most + 1))
+        room = Signal(range(most + 1))  # to the next boundary
         row_end = Signal()
         row_next = Signal(width + 1)
         go = Signal()
         start, bursts = self.rows.payload, self.bursts
         m.d.comb += [
-            room.eq(most - addr[low:high]),
-            row_end.eq(left <= room),
+            row_end.eq(~left[most.bit_length() :].any() & (left[: most.bit_length()] <= room)),
             row_next.eq(Mux(row[width], 0, row + stride) | (row[width] << width)),
             go.eq(~bursts.valid | bursts.ready),
             self.rows.ready.eq(~active),
@@ -95,6 +94,7 @@ class BurstWalker(wiring.Component):
                 active.eq(1),
                 index.eq(start.index),
                 addr.eq(start.addr),
+                room.eq(most - start.addr[low:high]),
                 row.eq(start.addr),
                 stride.eq(start.stride),
                 beats.eq(start.beats),
@@ -111,12 +111,14 @@ class BurstWalker(wiring.Component):
                 bursts.payload.ends.eq(row_end & (rows == 1)),
                 left.eq(left - room),
                 addr.eq((addr[high:] + 1) << high),
+                room.eq(most),
             ]
             with m.If(row_end):
                 m.d.sync += [
                     rows.eq(rows - 1),
                     left.eq(beats),
                     addr.eq(row_next),
+                    room.eq(most - row_next[low:high]),
                     row.eq(row_next),
                     active.eq(rows != 1),
                 ]

@@ -42,7 +42,7 @@ class ExecuteUnit(wiring.Component):
     c_en, c_row : In, c_ok : Out, c_data : Out
         Accumulator read-out, see :class:`~flexserve_hw.npu.accumulator.Accumulator`.
     stop : In(1)
-        Take and issue nothing more.
+        Issue nothing more.
     idle : Out(1)
         Nothing taken is unfinished.
     row : Out(1)
@@ -103,7 +103,6 @@ class ExecuteUnit(wiring.Component):
         m.d.comb += [
             take.eq(
                 self.command.valid
-                & ~self.stop
                 & (~loading | loaded_all)
                 & (~waiting | picked)
                 & (self.loaded | ~command.wait_prev)

@@ -95,9 +95,7 @@ class LoadUnit(wiring.Component):
         beyond = Signal()
         bursts = walker.bursts
         m.d.comb += [
-            take.eq(
-                self.command.valid & ~self.stop & walker.rows.ready & places.i.ready & (self.freed | ~command.wait_next)
-            ),
+            take.eq(self.command.valid & walker.rows.ready & places.i.ready & (self.freed | ~command.wait_next)),
             self.command.ready.eq(take),
             self.take_freed.eq(take & command.wait_next),
             walker.rows.valid.eq(take),
@@ -133,8 +131,9 @@ class LoadUnit(wiring.Component):
             ahead.eq(ahead + Mux(issue, bursts.payload.beats, 0) - arrived),
         ]
         placing, failed, row_start = self._place(m, places.o)
-        m.d.comb += [
-            self.idle.eq(self.quiet & walker.idle & ~placing & ~places.o.valid),
+        m.d.comb += self.idle.eq(self.quiet & walker.idle & ~placing & ~places.o.valid)
+        # What failed stays unfinished, so that the job cannot end before it is told.
+        m.d.sync += [
             self.fault.eq((failed | beyond) & ~self.stop),
             self.where.index.eq(Mux(failed, self._placed.index, bursts.payload.index)),
             self.where.addr.eq(Mux(failed, row_start, bursts.payload.addr | (1 << self._params.bus.addr_width))),
@@ -156,7 +155,12 @@ class LoadUnit(wiring.Component):
         word_end = Signal()
         row_end = Signal()
         use = Signal()
-        m.d.comb += use.eq(r.valid & active & ~self.stop & ~r.payload.error)
+        # Nothing is placed behind a beat that failed, whenever the stop comes.
+        failed, lost = Signal(), Signal()
+        deaf = self.stop | lost
+        m.d.comb += [use.eq(r.valid & active & ~deaf & ~r.payload.error), failed.eq(r.valid & active & r.payload.error)]
+        with m.If(failed):
+            m.d.sync += lost.eq(1)
         lanes = Cat(left > lane for lane in range(n))
         raw = Signal(8 * n)
         if n == 32:
@@ -165,7 +169,7 @@ class LoadUnit(wiring.Component):
             m.d.comb += [
                 word_end.eq(use & (second | (left <= 16))),
                 raw.eq(Mux(second, Cat(low, r.payload.data), r.payload.data)),
-                r.ready.eq(self.stop | active),
+                r.ready.eq(deaf | active),
             ]
             with m.If(use):
                 m.d.sync += [low.eq(r.payload.data), second.eq(~second & (left > 16))]
@@ -174,7 +178,7 @@ class LoadUnit(wiring.Component):
             m.d.comb += [
                 word_end.eq(use),
                 raw.eq(r.payload.data.word_select(part, 8 * n) if n < 16 else r.payload.data),
-                r.ready.eq(self.stop | (active & (r.payload.error | row_end | (part == 16 // n - 1)))),
+                r.ready.eq(deaf | (active & (r.payload.error | row_end | (part == 16 // n - 1)))),
             ]
             if n < 16:
                 with m.If(use):  # beats hold several words
@@ -219,4 +223,4 @@ class LoadUnit(wiring.Component):
                     addr.eq(start.addr),
                     row.eq(start.addr),
                 ]
-        return active, r.valid & active & r.payload.error, addr
+        return active, failed, addr

@@ -149,12 +149,7 @@ class StoreUnit(wiring.Component):
         per_row = Mux(now.quantise, n // lanes(n), n // 4)
         m.d.comb += [
             take.eq(
-                self.command.valid
-                & ~self.stop
-                & ~active
-                & walks.i.ready
-                & tails.i.ready
-                & (self.computed | ~command.wait_prev)
+                self.command.valid & ~active & walks.i.ready & tails.i.ready & (self.computed | ~command.wait_prev)
             ),
             self.command.ready.eq(take),
             self.take_computed.eq(take & command.wait_prev),
@@ -272,7 +267,7 @@ class StoreUnit(wiring.Component):
         width = self._params.bus.addr_width
         entry = data.StructLayout({"place": fault_place(width), "ends": 1})
         m.submodules.places = places = StreamQueue(shape=entry, depth=OUTSTANDING + 1)
-        m.submodules.lengths = lengths = StreamQueue(shape=6, depth=4)
+        m.submodules.lengths = lengths = StreamQueue(shape=5, depth=4)
         ready = Signal(range(STORE_QUEUE + 4))
         outstanding = Signal(range(OUTSTANDING + 1))
         issue = Signal()
@@ -288,7 +283,7 @@ class StoreUnit(wiring.Component):
             self.aw.valid.eq(waiting),
             # Beats follow the announcement, not its acceptance: a memory may take AW only once it sees W.
             lengths.i.valid.eq(issue),
-            lengths.i.payload.eq(bursts.payload.beats),
+            lengths.i.payload.eq(bursts.payload.beats - 1),
             places.i.valid.eq(issue),
             places.i.payload.place.index.eq(bursts.payload.index),
             places.i.payload.place.addr.eq(bursts.payload.addr),
@@ -316,29 +311,27 @@ class StoreUnit(wiring.Component):
             answered.eq(self.b.valid),
             error.eq(self.b.payload.error),
         ]
-        sent = Signal(6)
+        sent = Signal(5)
         m.d.comb += [
             self.w.valid.eq(beats.o.valid & lengths.o.valid),
             self.w.payload.data.eq(beats.o.payload[:128]),
             self.w.payload.strb.eq(beats.o.payload[128:]),
-            self.w.payload.last.eq(sent == lengths.o.payload - 1),
+            self.w.payload.last.eq(sent == lengths.o.payload),
             beats.o.ready.eq(self.w.ready & lengths.o.valid),
             lengths.o.ready.eq(self.w.valid & self.w.ready & self.w.payload.last),
         ]
         with m.If(self.w.valid & self.w.ready):
             m.d.sync += sent.eq(Mux(self.w.payload.last, 0, sent + 1))
         refused = answered & error
-        m.d.comb += [
-            self.fault.eq((refused | beyond) & ~self.stop),
-            self.where.eq(places.o.payload.place),
-        ]
+        # Told in the first cycle in which the job could be seen to be finished.
+        m.d.sync += [self.fault.eq((refused | beyond) & ~self.stop), self.where.eq(places.o.payload.place)]
         lost = Signal()
         with m.If(answered):
             m.d.sync += lost.eq(lost | error)
             with m.If(places.o.payload.ends & ~lost & ~error):
                 m.d.sync += self.kept.eq(places.o.payload.place.index + 1)
         with m.If(~refused):
-            m.d.comb += [
+            m.d.sync += [
                 self.where.index.eq(bursts.payload.index),
                 self.where.addr.eq(bursts.payload.addr | (1 << width)),
             ]

@@ -269,6 +269,13 @@ class FlexNpu(wiring.Component):
             frames.running.eq(self.phase != Phase.IDLE),
         ]
         halt = frames.abort | self.drain
+        # Of the job that waits, a cycle before it is checked.
+        stale, misplaced, out_of_reach = Signal(), Signal(), Signal()
+        m.d.sync += [
+            stale.eq(self.secure & (job.ticket != self.ticket)),
+            misplaced.eq((job.count == 0) | job.addr[:5].any()),
+            out_of_reach.eq(job.addr[params.bus.addr_width :].any()),
+        ]
         depths = (
             *(params.a_words, params.w_words, params.c_rows // 4, params.q_words // 4),
             *(STORE_QUEUE, FETCHED_AHEAD),
@@ -308,11 +315,11 @@ class FlexNpu(wiring.Component):
                 m.next = "CLEAR"
                 with m.If(halt):
                     m.d.sync += code.eq(NpuFault.ABORTED)
-                with m.Elif(self.secure & (job.ticket != self.ticket)):
+                with m.Elif(stale):
                     m.d.sync += code.eq(NpuFault.BAD_TICKET)
-                with m.Elif((job.count == 0) | job.addr[:5].any()):
+                with m.Elif(misplaced):
                     m.d.sync += [code.eq(NpuFault.BAD_DESCRIPTOR), where.eq(job.addr)]
-                with m.Elif(job.addr[params.bus.addr_width :].any()):
+                with m.Elif(out_of_reach):
                     m.d.sync += [code.eq(NpuFault.FETCH_ERROR), where.eq(job.addr)]
                 with m.Else():
                     m.d.comb += [start.eq(1), frames.jobs.ready.eq(1)]

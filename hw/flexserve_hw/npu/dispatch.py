@@ -115,7 +115,6 @@ class Dispatcher(wiring.Component):
         left = Signal(16)
         index = Signal(16)
         code = Signal(NpuFault)
-        where = Signal(64)
         self._load, self._matmul, self._store = (data.View(shape, word) for shape in (_LOAD, _MATMUL, _STORE))
         op = self._load.op
         self._derive(m)
@@ -130,7 +129,8 @@ class Dispatcher(wiring.Component):
         self._judge(m, products, bad_now, range_ok, beyond_now)
         m.d.sync += [bad.eq(bad_now), beyond.eq(beyond_now)]
         self._commands(m, index, products)
-        m.d.comb += [self.code.eq(code), self.index.eq(index), self.where.eq(where)]
+        m.d.comb += [self.code.eq(code), self.index.eq(index)]
+        m.d.comb += self.where.eq(Mux(code == NpuFault.BUS_ERROR, self._load.addr, place))
         with m.FSM(name="dispatch"):
             with m.State("IDLE"):
                 with m.If(self.start):
@@ -166,7 +166,6 @@ class Dispatcher(wiring.Component):
                 with m.If(multiply == 4):
                     m.next = "JUDGE"
             with m.State("JUDGE"):
-                m.d.sync += where.eq(place)
                 m.next = "REFUSE"
                 with m.If(failed):
                     m.d.sync += code.eq(NpuFault.FETCH_ERROR)
@@ -175,7 +174,7 @@ class Dispatcher(wiring.Component):
                 with m.Elif(~range_ok):
                     m.d.sync += code.eq(NpuFault.SCRATCHPAD_RANGE)
                 with m.Elif(beyond):
-                    m.d.sync += [code.eq(NpuFault.BUS_ERROR), where.eq(self._load.addr)]
+                    m.d.sync += code.eq(NpuFault.BUS_ERROR)
                 with m.Else():
                     m.next = "HAND_OUT"
             with m.State("HAND_OUT"):

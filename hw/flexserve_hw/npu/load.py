@@ -153,7 +153,7 @@ class LoadUnit(wiring.Component):
         place = Signal(16)
         row_place = Signal(16)
         word_end = Signal()
-        row_end = Signal()
+        row_end, short = Signal(), Signal()  # left, now.row_bytes is one word at most
         use = Signal()
         # Nothing is placed behind a beat that failed, whenever the stop comes.
         failed, lost = Signal(), Signal()
@@ -183,7 +183,7 @@ class LoadUnit(wiring.Component):
             if n < 16:
                 with m.If(use):  # beats hold several words
                     m.d.sync += part.eq(Mux(r.ready, 0, part + 1))
-        m.d.comb += [row_end.eq(left <= n), end.eq(word_end & row_end & (rows == 1))]
+        m.d.comb += end.eq(word_end & row_end & (rows == 1))
         # Block RAMs lie all over an FPGA: a word sets out for its own from registers, and the token with it.
         m.d.sync += [
             self.a_en.eq(word_end & (now.space == NpuSpace.ACTIVATIONS)),
@@ -199,12 +199,13 @@ class LoadUnit(wiring.Component):
         with m.If(use & r.ready):
             m.d.sync += addr.eq(addr + 16)
         with m.If(word_end):
-            m.d.sync += [place.eq(place + now.word_step), left.eq(left - n)]
+            m.d.sync += [place.eq(place + now.word_step), left.eq(left - n), row_end.eq(left <= 2 * n)]
             with m.If(row_end):
                 m.d.sync += [
                     place.eq(row_place + now.row_step),
                     row_place.eq(row_place + now.row_step),
                     left.eq(now.row_bytes),
+                    row_end.eq(short),
                     rows.eq(rows - 1),
                     addr.eq(row + now.stride),
                     row.eq(row + now.stride),
@@ -218,6 +219,8 @@ class LoadUnit(wiring.Component):
                     now.eq(start),
                     rows.eq(start.rows),
                     left.eq(start.row_bytes),
+                    row_end.eq(start.row_bytes <= n),
+                    short.eq(start.row_bytes <= n),
                     place.eq(start.base),
                     row_place.eq(start.base),
                     addr.eq(start.addr),

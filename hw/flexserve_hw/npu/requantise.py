@@ -64,8 +64,10 @@ class Requantiser(wiring.Component):
         valid = Signal(_STAGES)
         relu = Signal(_STAGES - 1)
         ends = [Signal(5, name=f"end_{stage}") for stage in range(_STAGES)]
-        m.d.comb += self.idle.eq(valid == 0)
+        busy = Signal()  # a stage is valid
+        m.d.comb += self.idle.eq(~busy)
         m.d.sync += [
+            busy.eq(self.i.valid | valid[:-1].any()),
             valid.eq(Cat(self.i.valid, valid)),
             relu.eq(Cat(self.i.payload.relu, relu)),
             ends[0].eq(self.i.payload.end),

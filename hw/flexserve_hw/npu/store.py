@@ -267,6 +267,9 @@ class StoreUnit(wiring.Component):
         width = self._params.bus.addr_width
         entry = data.StructLayout({"place": fault_place(width), "ends": 1})
         m.submodules.places = places = StreamQueue(shape=entry, depth=OUTSTANDING + 1)
+        # No answer comes before this register hands the burst on.
+        m.submodules.announced = announced = StreamBuffer(shape=entry)
+        wiring.connect(m, announced.o, places.i)
         m.submodules.lengths = lengths = StreamQueue(shape=5, depth=4)
         ready = Signal(range(STORE_QUEUE + 4))
         outstanding = Signal(range(OUTSTANDING + 1))
@@ -284,10 +287,10 @@ class StoreUnit(wiring.Component):
             # Beats follow the announcement, not its acceptance: a memory may take AW only once it sees W.
             lengths.i.valid.eq(issue),
             lengths.i.payload.eq(bursts.payload.beats - 1),
-            places.i.valid.eq(issue),
-            places.i.payload.place.index.eq(bursts.payload.index),
-            places.i.payload.place.addr.eq(bursts.payload.addr),
-            places.i.payload.ends.eq(bursts.payload.ends),
+            announced.i.valid.eq(issue),
+            announced.i.payload.place.index.eq(bursts.payload.index),
+            announced.i.payload.place.addr.eq(bursts.payload.addr),
+            announced.i.payload.ends.eq(bursts.payload.ends),
             places.o.ready.eq(answered),
             self.b.ready.eq(1),
             self.quiet.eq(outstanding == 0),

@@ -140,11 +140,13 @@ class FlexNpu(wiring.Component):
             ("execute", execute_command(params), 4, self._dispatch.execute, self._execute),
             ("store", store_command(params), 4, self._dispatch.store, self._store),
         ):
-            queue = StreamQueue(shape=layout, depth=depth)
+            queue, front = StreamQueue(shape=layout, depth=depth), StreamBuffer(shape=layout)
             m.submodules[f"{name}_queue"] = fresh(queue)
+            m.submodules[f"{name}_front"] = fresh(front)  # a command's flags decide about hundreds of registers
             wiring.connect(m, source, queue.i)
-            wiring.connect(m, queue.o, unit.command)
-            busy.append(queue.o.valid | ~unit.idle)
+            wiring.connect(m, queue.o, front.i)
+            wiring.connect(m, front.o, unit.command)
+            busy.append(queue.o.valid | front.o.valid | ~unit.idle)
             m.d.comb += unit.stop.eq(self._stop)
         m.d.comb += [
             self._fetch.stop.eq(self._stop),
@@ -272,15 +274,15 @@ class FlexNpu(wiring.Component):
         # Of the job that waits, a cycle before it is checked.
         stale, misplaced, out_of_reach = Signal(), Signal(), Signal()
         m.d.sync += [
-            stale.eq(self.secure & (job.ticket != self.ticket)),
-            misplaced.eq((job.count == 0) | job.addr[:5].any()),
-            out_of_reach.eq(job.addr[params.bus.addr_width :].any()),
+            stale.eq(frames.queued & self.secure & (job.ticket != self.ticket)),
+            misplaced.eq(frames.queued & ((job.count == 0) | job.addr[:5].any())),
+            out_of_reach.eq(frames.queued & job.addr[params.bus.addr_width :].any()),
         ]
         depths = (
             *(params.a_words, params.w_words, params.c_rows // 4, params.q_words // 4),
             *(STORE_QUEUE, FETCHED_AHEAD),
         )
-        last = max(min(depth, BANK_WORDS) for depth in depths) + 2
+        last = max(min(depth, BANK_WORDS) for depth in depths) + 1
         count = Signal(range(last + 1))
         finished = Signal()
         clearing, stopping = Signal(), Signal()
@@ -292,7 +294,7 @@ class FlexNpu(wiring.Component):
             self._scrub_memories.eq(self._scrubbing),
             self._scrub_addr.eq(count),
         ]
-        m.d.comb += self.scrubbed.eq(finished & self.scrub)
+        m.d.comb += self.scrubbed.eq(finished & self.scrub & ~self._clear)
         with m.If(~self.scrub):
             m.d.sync += finished.eq(0)
         with m.FSM(name="control"):

@@ -22,6 +22,9 @@ _START = 6
 _DISPATCH = 10
 """Cycles from descriptor to descriptor in the dispatcher."""
 
+_QUEUE = 6
+"""Commands that wait in front of a unit: four in a queue, two in the register that shows them."""
+
 _FETCHED_AHEAD = 32
 """Descriptors fetched ahead."""
 
@@ -129,7 +132,7 @@ class _Timeline:
         self.fetching = 0  # beats of descriptors that are on the bus between those of loads
         self.read_latency, self.write_latency = latency + _READ_PATH, latency + _WRITE_PATH
         self.handout = _START + self.read_latency
-        self.load, self.execute, self.store = _Unit(4), _Unit(4), _Unit(4)
+        self.load, self.execute, self.store = _Unit(_QUEUE), _Unit(_QUEUE), _Unit(_QUEUE)
         self.tokens: dict[str, deque[int]] = {name: deque() for name in ("le", "el", "es", "se")}
         self.reads: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
         self.writes: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
@@ -174,7 +177,7 @@ class _Timeline:
 
     def run_load(self, load: Load) -> int:
         """Requests up to 31 ahead; beats arrive one per cycle, slower for arrays narrower than the bus."""
-        take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 1, self.placed[0])))
+        take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 2, self.placed[0])))
         cost = max(1, BEAT_BYTES // self.caps.n)
         issue, done = take + 1, self.reads[-1] + self.fetching  # a burst is shown two cycles after its LOAD is taken
         self.fetching = 0
@@ -193,7 +196,7 @@ class _Timeline:
     def run_matmul(self, matmul: Matmul) -> int:
         """Tiles follow each other every max(M, N) cycles; the next MATMUL is taken one tile ahead."""
         n = self.caps.n
-        take = self.wait(matmul.wait_prev, "le", self.handout + 1)
+        take = self.wait(matmul.wait_prev, "le", self.handout + 2)
         take = self.execute.take(self.wait(matmul.wait_next, "se", take))
         tiles, each = self.caps.tiles(matmul.k) * self.caps.tiles(matmul.n), max(matmul.m, n)
         start = max(take + 3, self.array_free)
@@ -234,7 +237,7 @@ class _Timeline:
     def run_store(self, store: Store) -> int:
         """Rows are read piece by piece, and a burst is announced when its beats are there."""
         n = self.caps.n
-        take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 1))
+        take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 2))
         if store.quantise:
             beats, pieces, lag = -(-store.n // BEAT_BYTES), -(-store.n // (n // 2)), _LAG_QUANTISED
         else:

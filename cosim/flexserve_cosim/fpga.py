@@ -19,7 +19,7 @@ __all__ = ["DEVICE", "Cost", "cost_of"]
 
 DEVICE = "ECP5-85 (LFE5U-85F, speed grade 6)"
 _PLACE = ("--85k", "--package", "CABGA756", "--speed", "6", "--out-of-context", "--lpf-allow-unconstrained")
-_TARGET_MHZ = "60"
+_TARGET_MHZ = "90"
 _CELLS = {
     "lut": ("LUT4",),
     "carry": ("CCU2C",),

@@ -60,11 +60,11 @@ def scrub(design: Ternary, *, limit: int) -> int:
     """Scrub an NPU whose whole state and whose inputs are unknown, as the gate does it; return the cycles.
 
     Known is what a scrub begins with: the gate asks for it and no frame is live, the controller is idle and has not
-    scrubbed yet, and no job is queued, which is what ``drained`` says.
+    scrubbed yet, and no job is queued or about to be, which is what ``drained`` says.
     """
     for name, value in (("rst", 0), ("drain", 1), ("scrub", 1), ("live_normal", 0), ("live_secure", 0)):
         design.assume(design.net(name), value)
-    for name in ("control_state", "finished", "frames.queue.level"):
+    for name in ("control_state", "finished", "frames.queue.level", "frames.normal_ring", "frames.secure_ring"):
         design.assume(design.net(name), 0)
     design.settle()
     (drained,), (scrubbed,) = design.net("drained"), design.net("scrubbed")

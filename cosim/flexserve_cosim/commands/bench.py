@@ -206,15 +206,15 @@ def bench_fpga(options: FpgaOptions, console: Console) -> None:
 
 
 def _block_table(cost: Cost) -> Table:
-    """The submodules that have a hundredth of the LUTs or more, each with what is below it."""
+    """The submodules that have a hundredth of the LUTs or more, or block RAM or multipliers, with what is below."""
     title = f"Blocks of {cost.design}, synthesised apart"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("block", "LUT4", "FF", "LUT RAM"):
+    for column in ("block", "LUT4", "FF", "LUT RAM", "block RAM", "DSP"):
         table.add_column(column, justify="left" if column == "block" else "right")
     most = max(block["lut"] for block in cost.blocks.values())
     for path, block in sorted(cost.blocks.items()):
-        if block["lut"] * 100 >= most:
-            table.add_row(path, *(f"{block[name]:,}" for name in ("lut", "ff", "lut_ram")))
+        if block["lut"] * 100 >= most or block["bram"] or block["dsp"]:
+            table.add_row(path, *(f"{block[name]:,}" for name in ("lut", "ff", "lut_ram", "bram", "dsp")))
     return table
 
 

@@ -1,5 +1,7 @@
 """Accumulator memory: adds rows of sums in place while finished rows are read out."""
 
+from itertools import pairwise
+
 from amaranth.hdl import C, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -26,12 +28,12 @@ class Accumulator(wiring.Component):
     Members
     -------
     ahead_en, ahead_row : In
-        The sums of the next cycle are to be added to what row ``ahead_row`` holds: read it. Never waits.
-    en, row, add : In, sums : In(n sums)
-        Sums for row ``row``; ``add`` repeats ``ahead_en`` of the cycle before. A row may come again in any cycle.
+        The sums of three cycles later are to be added to what row ``ahead_row`` holds: read it. Never waits.
+    en, row : In, sums : In(n sums)
+        Sums for row ``row``; added if ``ahead_en`` was high three cycles before. A row may come again in any cycle.
     read_en, read_row : In, read_ok : Out(1), read_data : Out(n int32)
         Read out. Taken in cycles with ``read_ok``, which is low while accumulation reads the same bank; ``read_data``
-        shows the row one cycle after, for one cycle.
+        shows the row two cycles after, for one cycle.
     scrub, scrub_addr : In
         As for :class:`~flexserve_hw.npu.scratchpad.Scratchpad`.
 
@@ -52,7 +54,6 @@ class Accumulator(wiring.Component):
                 "ahead_row": In(range(rows)),
                 "en": In(1),
                 "row": In(range(rows)),
-                "add": In(1),
                 "sums": In(data.ArrayLayout(signed(sum_width(n)), n)),
                 "read_en": In(1),
                 "read_row": In(range(rows)),
@@ -70,27 +71,24 @@ class Accumulator(wiring.Component):
         written = Signal(ACC_WIDTH * n)
         w_row = Signal(range(self._rows))
         w_en = Signal()
+        # Stage j is j + 1 cycles after the read.
+        add_banks, read_banks = (
+            [Signal(range(count), name=f"{name}_bank_{stage}") for stage in range(2)] for name in ("add", "read")
+        )
         held = Signal(ACC_WIDTH * n)
-        add_bank = Signal(range(count))
-        read_bank = Signal(range(count))
         m.d.comb += self.read_ok.eq(~(self.ahead_en & (self.ahead_row[bits:] == self.read_row[bits:])) & ~self.scrub)
-        # What is written, and what was written while its row was read, goes past the memory.
-        missed = Signal()
-        passing = Signal(ACC_WIDTH * n)
-        current = Signal(ACC_WIDTH * n)
-        m.d.sync += [w_en.eq(self.en), missed.eq(w_en & (w_row == self.ahead_row)), passing.eq(written)]
-        with m.If(w_en & (w_row == self.row)):
-            m.d.comb += current.eq(written)
-        with m.Elif(missed):
-            m.d.comb += current.eq(passing)
-        with m.Else():
-            m.d.comb += current.eq(held)
-        with m.If(self.ahead_en):
-            m.d.sync += add_bank.eq(self.ahead_row[bits:])
-        with m.If(self.read_en):
-            m.d.sync += read_bank.eq(self.read_row[bits:])
+        m.d.sync += [
+            w_en.eq(self.en),
+            add_banks[0].eq(self.ahead_row[bits:]),
+            add_banks[1].eq(add_banks[0]),
+            read_banks[0].eq(self.read_row[bits:]),
+            read_banks[1].eq(read_banks[0]),
+        ]
+        current, add = self._current(m, held, written, w_en, w_row)
+        banks = []
         for index in range(count):
-            bank = Scratchpad(width=ACC_WIDTH * n, depth=self._bank)
+            bank = Scratchpad(width=ACC_WIDTH * n, depth=self._bank, late=True)
+            banks.append(bank)
             m.submodules[f"bank_{index}"] = bank
             ahead = Signal()
             read = Signal()
@@ -107,14 +105,53 @@ class Accumulator(wiring.Component):
                 bank.scrub.eq(self.scrub),
                 bank.scrub_addr.eq(self.scrub_addr),
             ]
-            with m.If(add_bank == index):
-                m.d.comb += held.eq(bank.r_data)
-            with m.If(read_bank == index):
-                m.d.comb += self.read_data.eq(bank.r_data)
+        for chosen, shown in ((add_banks[1], held), (read_banks[1], self.read_data)):
+            with m.Switch(chosen):
+                for index, bank in enumerate(banks):
+                    with m.Case(index):
+                        m.d.comb += shown.eq(bank.r_data)
         with m.If(self.en):
             m.d.sync += w_row.eq(self.row)
             for lane in range(n):
                 place = slice(ACC_WIDTH * lane, ACC_WIDTH * (lane + 1))
-                base = Mux(self.add, current[place].as_signed(), C(0, ACC_WIDTH))
+                base = Mux(add, current[place].as_signed(), C(0, ACC_WIDTH))
                 m.d.sync += written[place].eq(base + self.sums[lane])
         return m
+
+    def _current(self, m, held, written, w_en, w_row):
+        """What the row of this cycle's sums holds, and whether they are added to it.
+
+        The row was read three cycles before: what was written since takes the place of what memory ``held``.
+        """
+        width = ACC_WIDTH * self._n
+        add = [Signal(name=f"add_{stage}") for stage in range(3)]
+        rows = [Signal(range(self._rows), name=f"row_{stage}") for stage in range(2)]
+        kept, passing, past = (Signal(width, name=name) for name in ("kept", "passing", "past"))
+        # Sums for the same row that came four, three, two and one cycle before those that are on their way.
+        fourth, fourth_late, third, third_late, second, first = (
+            Signal(name=name) for name in ("fourth", "fourth_late", "third", "third_late", "second", "first")
+        )
+        m.d.sync += [
+            add[0].eq(self.ahead_en),
+            rows[0].eq(self.ahead_row),
+            *(after.eq(before) for before, after in (*pairwise(add), *pairwise(rows))),
+            fourth.eq(w_en & (w_row == self.ahead_row)),
+            third.eq(self.en & (self.row == self.ahead_row)),
+            second.eq(self.en & (self.row == rows[0])),
+            first.eq(self.en & (self.row == rows[1])),
+            fourth_late.eq(fourth),
+            third_late.eq(third),
+        ]
+        with m.If(w_en):
+            m.d.sync += passing.eq(written)
+        m.d.sync += past.eq(passing)
+        with m.If(add[1]):
+            with m.If(second):
+                m.d.sync += kept.eq(written)
+            with m.Elif(third_late):
+                m.d.sync += kept.eq(passing)
+            with m.Elif(fourth_late):
+                m.d.sync += kept.eq(past)
+            with m.Else():
+                m.d.sync += kept.eq(held)
+        return Mux(first, written, kept), add[2]

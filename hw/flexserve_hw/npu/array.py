@@ -26,7 +26,7 @@ class SystolicArray(wiring.Component):
 
     Members
     -------
-    valid : In(n + 1)
+    valid : In(n + 2)
         Bit 0: ``a`` holds an activation word. Bit j must repeat bit 0 of j cycles ago; whoever drives the array keeps
         that history anyway, beside the address that the sums belong to.
     swap : In(n)
@@ -38,11 +38,12 @@ class SystolicArray(wiring.Component):
         Load weight row ``w_row`` of the next tile. Allowed from the cycle of ``swap`` bit ``w_row`` for the tile before
         until the cycle before that bit for this tile, so tiles follow each other without a pause.
     sums : Out(n sums)
-        The sums of the word that was in ``a`` n + 1 cycles ago; kept while nothing new arrives.
+        The sums of the word that was in ``a`` n + 2 cycles ago; kept while nothing new arrives.
 
     Latency and ordering
     --------------------
-    One word per cycle, n + 1 cycles from ``a`` to ``sums``; no back-pressure. Registers hold while nothing moves.
+    One word per cycle, n + 2 cycles from ``a`` to ``sums``; no back-pressure. Registers hold while nothing moves. A
+    product has a cycle of its own: in an FPGA the multipliers lie far from the adders.
     """
 
     def __init__(self, *, n: int):
@@ -51,7 +52,7 @@ class SystolicArray(wiring.Component):
         self._n = n
         super().__init__(
             {
-                "valid": In(n + 1),
+                "valid": In(n + 2),
                 "swap": In(n),
                 "a": In(8 * n),
                 "w_en": In(1),
@@ -81,9 +82,11 @@ class SystolicArray(wiring.Component):
             lane = Signal(signed(8), name=f"lane_{k}")
             m.d.comb += lane.eq(word[8 * k : 8 * k + 8])
             cells = [Signal(signed(width), name=f"sum_{k}_{c}") for c in range(n)]
+            products = [Signal(signed(16), name=f"product_{k}_{c}") for c in range(n)]
             with m.If(self.valid[k + 1]):
-                for c in range(n):
-                    product = lane * weights[8 * c : 8 * c + 8].as_signed()
+                m.d.sync += [p.eq(lane * weights[8 * c : 8 * c + 8].as_signed()) for c, p in enumerate(products)]
+            with m.If(self.valid[k + 2]):
+                for c, product in enumerate(products):
                     m.d.sync += cells[c].eq(product if above[c] is None else above[c] + product)
             above = cells
         m.d.comb += [self.sums[c].eq(cell) for c, cell in enumerate(above)]

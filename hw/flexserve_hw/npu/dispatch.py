@@ -84,7 +84,8 @@ class Dispatcher(wiring.Component):
 
     Latency and ordering
     --------------------
-    Eight cycles per descriptor. One multiplier serves all checks in turn.
+    Ten cycles per descriptor. One multiplier serves all checks in turn; what depends on a descriptor is in registers a
+    cycle before it is needed.
     """
 
     def __init__(self, *, params: NpuParams):
@@ -114,19 +115,22 @@ class Dispatcher(wiring.Component):
         left = Signal(16)
         index = Signal(16)
         code = Signal(NpuFault)
-        where = Signal(64)
         self._load, self._matmul, self._store = (data.View(shape, word) for shape in (_LOAD, _MATMUL, _STORE))
         op = self._load.op
         self._derive(m)
-        multiply = Signal(range(3))
+        multiply = Signal(range(5))
+        factors = [Signal(16, name=f"factor_{side}") for side in ("left", "right")]
+        failed = Signal()
         products = [Signal(32, name=f"product_{i}") for i in range(3)]
-        bad = Signal()
+        bad, bad_now = Signal(), Signal()
         range_ok = Signal()
-        beyond = Signal()
+        beyond, beyond_now = Signal(), Signal()
         taken = Signal()
-        self._judge(m, products, bad, range_ok, beyond)
+        self._judge(m, products, bad_now, range_ok, beyond_now)
+        m.d.sync += [bad.eq(bad_now), beyond.eq(beyond_now)]
         self._commands(m, index, products)
-        m.d.comb += [self.code.eq(code), self.index.eq(index), self.where.eq(where)]
+        m.d.comb += [self.code.eq(code), self.index.eq(index)]
+        m.d.comb += self.where.eq(Mux(code == NpuFault.BUS_ERROR, self._load.addr, place))
         with m.FSM(name="dispatch"):
             with m.State("IDLE"):
                 with m.If(self.start):
@@ -140,36 +144,37 @@ class Dispatcher(wiring.Component):
                 with m.Else():
                     m.d.comb += self.beats.ready.eq(1)
                     with m.If(self.beats.valid):
-                        m.d.sync += word[:128].eq(self.beats.payload)
+                        m.d.sync += [word[:128].eq(self.beats.payload), failed.eq(self.beats.payload[128])]
                         m.next = "SECOND"
-                        with m.If(self.beats.payload[128]):
-                            m.d.sync += [code.eq(NpuFault.FETCH_ERROR), where.eq(place)]
-                            m.next = "REFUSE"
             with m.State("SECOND"):
                 m.d.comb += self.beats.ready.eq(1)
                 with m.If(self.beats.valid):
-                    m.d.sync += [word[128:].eq(self.beats.payload), multiply.eq(0)]
+                    m.d.sync += [
+                        word[128:].eq(self.beats.payload),
+                        failed.eq(failed | self.beats.payload[128]),
+                        multiply.eq(0),
+                    ]
                     m.next = "MULTIPLY"
-                    with m.If(self.beats.payload[128]):
-                        m.d.sync += [code.eq(NpuFault.FETCH_ERROR), where.eq(place)]
-                        m.next = "REFUSE"
             with m.State("MULTIPLY"):
-                m.d.sync += multiply.eq(multiply + 1)
-                left_factor, right_factor = self._factors(m, multiply)
+                m.d.sync += [
+                    multiply.eq(multiply + 1),
+                    *(factor.eq(value) for factor, value in zip(factors, self._factors(m, multiply), strict=True)),
+                ]
                 for i, product in enumerate(products):
-                    with m.If(multiply == i):
-                        m.d.sync += product.eq(left_factor * right_factor)
-                with m.If(multiply == 2):
+                    with m.If(multiply == i + 1):
+                        m.d.sync += product.eq(factors[0] * factors[1])
+                with m.If(multiply == 4):
                     m.next = "JUDGE"
             with m.State("JUDGE"):
-                m.d.sync += where.eq(place)
                 m.next = "REFUSE"
-                with m.If(bad):
+                with m.If(failed):
+                    m.d.sync += code.eq(NpuFault.FETCH_ERROR)
+                with m.Elif(bad):
                     m.d.sync += code.eq(NpuFault.BAD_DESCRIPTOR)
                 with m.Elif(~range_ok):
                     m.d.sync += code.eq(NpuFault.SCRATCHPAD_RANGE)
                 with m.Elif(beyond):
-                    m.d.sync += [code.eq(NpuFault.BUS_ERROR), where.eq(self._load.addr)]
+                    m.d.sync += code.eq(NpuFault.BUS_ERROR)
                 with m.Else():
                     m.next = "HAND_OUT"
             with m.State("HAND_OUT"):
@@ -199,11 +204,10 @@ class Dispatcher(wiring.Component):
         def tiles(size):
             return (size + mask) >> shift
 
-        self._words, self._k_tiles, self._n_tiles, self._s_tiles = (Signal(16, name=f"tiles_{i}") for i in range(4))
+        self._k_tiles, self._n_tiles, self._s_tiles = (Signal(16, name=f"tiles_{i}") for i in range(3))
         self._load_beats = Signal(13)
         self._store_beats = Signal(15)
         m.d.comb += [
-            self._words.eq(tiles(self._load.row_bytes)),
             self._k_tiles.eq(tiles(self._matmul.k)),
             self._n_tiles.eq(tiles(self._matmul.n)),
             self._s_tiles.eq(tiles(self._store.n)),
@@ -212,22 +216,23 @@ class Dispatcher(wiring.Component):
         ]
 
     def _factors(self, m, multiply):
-        """The two factors of product ``multiply`` for the operation at hand."""
+        """The two factors of product ``multiply`` for the operation at hand. Sizes of zero are refused anyway."""
+        shift = (self._params.n - 1).bit_length()
         left = Signal(16)
         right = Signal(16)
         table = {
             NpuOp.LOAD: (
                 (self._load.rows - 1, self._load.row_step),
-                (self._words - 1, self._load.word_step),
+                ((self._load.row_bytes - 1) >> shift, self._load.word_step),
                 (self._load.rows, self._load_beats),
             ),
             NpuOp.MATMUL: (
-                (self._k_tiles - 1, self._matmul.a_step),
-                (self._n_tiles - 1, self._matmul.c_step),
-                (self._n_tiles - 1, self._matmul.w_step),
+                ((self._matmul.k - 1) >> shift, self._matmul.a_step),
+                ((self._matmul.n - 1) >> shift, self._matmul.c_step),
+                ((self._matmul.n - 1) >> shift, self._matmul.w_step),
             ),
             NpuOp.STORE: (
-                (self._s_tiles - 1, self._store.c_step),
+                ((self._store.n - 1) >> shift, self._store.c_step),
                 (C(0, 16), C(0, 16)),
                 (self._store.rows, self._store_beats),
             ),
@@ -245,7 +250,7 @@ class Dispatcher(wiring.Component):
         """Whether the descriptor may run."""
         params = self._params
         load, matmul, store = self._load, self._matmul, self._store
-        first, second, third = products
+        reaches = self._reach(m, products)
         misplaced = load.addr[:4].any() | load.stride[:4].any()  # LOAD and STORE have both at the same place
         depth = Signal(17)
         with m.Switch(load.space):
@@ -268,16 +273,14 @@ class Dispatcher(wiring.Component):
                         | load.signal_prev
                         | (depth == 0)
                     ),
-                    range_ok.eq(load.base + first + second < depth),
+                    range_ok.eq(reaches[0] < depth),
                     beyond.eq(out_of_reach),
                 ]
             with m.Case(NpuOp.MATMUL):
                 m.d.comb += [
                     bad.eq((matmul.m == 0) | (matmul.k == 0) | (matmul.n == 0)),
                     range_ok.eq(
-                        (matmul.a_base + first + matmul.m <= params.a_words)
-                        & (matmul.c_base + second + matmul.m <= params.c_rows)
-                        & (matmul.w_base + third + self._k_tiles * params.n <= params.w_words)
+                        (reaches[0] <= params.a_words) & (reaches[1] <= params.c_rows) & (reaches[2] <= params.w_words)
                     ),
                 ]
             with m.Case(NpuOp.STORE):
@@ -291,10 +294,7 @@ class Dispatcher(wiring.Component):
                         | (store.relu & ~store.quantise)
                         | (store.quantise & store.q_base[:2].any())
                     ),
-                    range_ok.eq(
-                        (store.c_base + first + store.rows <= params.c_rows)
-                        & (~store.quantise | (store.q_base + (self._s_tiles << 3) <= params.q_words))
-                    ),
+                    range_ok.eq((reaches[0] <= params.c_rows) & (~store.quantise | (reaches[1] <= params.q_words))),
                     beyond.eq(out_of_reach),
                 ]
             with m.Case(NpuOp.FENCE):
@@ -305,15 +305,42 @@ class Dispatcher(wiring.Component):
             with m.Default():
                 m.d.comb += bad.eq(1)
 
+    def _reach(self, m, products):
+        """How far a descriptor reaches into the memories: each sum of three takes two cycles."""
+        load, matmul, store = self._load, self._matmul, self._store
+        first, second, _ = products
+        halves = [Signal(33, name=f"half_{i}") for i in range(3)]
+        reaches = [Signal(34, name=f"reach_{i}") for i in range(3)]
+        with m.Switch(load.op):
+            with m.Case(NpuOp.LOAD):
+                m.d.sync += [halves[0].eq(load.base + first), reaches[0].eq(halves[0] + second)]
+            with m.Case(NpuOp.MATMUL):
+                m.d.sync += [
+                    halves[0].eq(matmul.a_base + matmul.m),
+                    halves[1].eq(matmul.c_base + matmul.m),
+                    halves[2].eq(matmul.w_base + (self._k_tiles << (self._params.n - 1).bit_length())),
+                    *(reach.eq(half + product) for reach, half, product in zip(reaches, halves, products, strict=True)),
+                ]
+            with m.Case(NpuOp.STORE):
+                m.d.sync += [
+                    halves[0].eq(store.c_base + store.rows),
+                    reaches[0].eq(halves[0] + first),
+                    reaches[1].eq(store.q_base + (self._s_tiles << 3)),
+                ]
+        return reaches
+
     def _commands(self, m, index, products):
         """What the units get."""
         n = self._params.n
         load, matmul, store = self._load, self._matmul, self._store
         to_load, to_execute, to_store = self.load.payload, self.execute.payload, self.store.payload
-        load_packed = load.stride == self._load_beats << 4
+        load_packed, store_packed = Signal(), Signal()
         per_piece = (lanes(n) - 1).bit_length()
         filled = Mux(store.quantise, store.n[:4] == 0, store.n[:2] == 0)
-        store_packed = (store.stride == self._store_beats << 4) & filled
+        m.d.sync += [
+            load_packed.eq(load.stride == self._load_beats << 4),
+            store_packed.eq((store.stride == self._store_beats << 4) & filled),
+        ]
         m.d.comb += [
             *(getattr(to_load, f).eq(getattr(load, f)) for f in ("wait_next", "signal_next", "addr", "stride", "rows")),
             *(getattr(to_load, f).eq(getattr(load, f)) for f in ("row_bytes", "base", "row_step", "word_step")),

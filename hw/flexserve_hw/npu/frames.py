@@ -46,9 +46,9 @@ class Frames(wiring.Component):
     flush : In(1)
         Empties the queue.
     abort : Out(1)
-        CONTROL.abort was written in this cycle.
-    queued : Out(1)
-        A job waits.
+        CONTROL.abort was written in the cycle before.
+    queued : Out(1), ringing : Out(1)
+        A job waits; a doorbell was written in the cycle before, its job is not yet among those.
     event : In(Event), tag, code, index, where : In
         A job of the owner ended in this cycle.
     running : In(1), row, beat_read, beat_written : In(1)
@@ -60,7 +60,7 @@ class Frames(wiring.Component):
 
     Latency and ordering
     --------------------
-    A doorbell shows at ``jobs`` one cycle later.
+    A doorbell shows at ``jobs`` two cycles later.
     """
 
     def __init__(self, *, params: NpuParams):
@@ -76,6 +76,7 @@ class Frames(wiring.Component):
                 "flush": In(1),
                 "abort": Out(1),
                 "queued": Out(1),
+                "ringing": Out(1),
                 "event": In(Event),
                 "tag": In(16),
                 "code": In(NpuFault),
@@ -151,7 +152,14 @@ class Frames(wiring.Component):
     def _frame(self, m, name, block, live, mine, queue, level):
         """One frame: doorbell, abort, fault record."""
         params = self._params
-        ring = block.DOORBELL.tag.swmod
+        # What the bus writes has come a long way already.
+        ring, aborted = Signal(name=f"{name}_ring"), Signal(name=f"{name}_abort")
+        rung_tag = Signal(16, name=f"{name}_rung_tag")
+        m.d.sync += [
+            ring.eq(block.DOORBELL.tag.swmod),
+            rung_tag.eq(Mux(block.DOORBELL.tag.swmod, block.DOORBELL.tag.written, 0)),
+            aborted.eq(block.CONTROL.abort.swmod & block.CONTROL.abort.written),
+        ]
         full = level == params.queue_depth
         m.d.comb += [
             block.CAPS.array.value.eq(params.n),
@@ -160,18 +168,20 @@ class Frames(wiring.Component):
             block.CAPS.log2_c.value.eq(params.c_rows.bit_length() - 1),
             block.CAPS.log2_q.value.eq(params.q_words.bit_length() - 1),
             block.STATUS.live.value.eq(live),
-            block.STATUS.busy.value.eq(live & (self.running | queue.o.valid)),
+            block.STATUS.busy.value.eq(live & (self.running | queue.o.valid | ring)),
             block.STATUS.free.value.eq(Mux(live, params.queue_depth - level, 0)),
         ]
-        with m.If(block.CONTROL.abort.swmod & block.CONTROL.abort.written):
+        with m.If(aborted):
             m.d.comb += self.abort.eq(1)
+        with m.If(ring):
+            m.d.comb += self.ringing.eq(1)
         with m.If(ring & ~full):
             m.d.comb += [
                 queue.i.valid.eq(1),
                 queue.i.payload.addr.eq(block.JOB_ADDR_LO.value.value | block.JOB_ADDR_HI.value.value << 32),
                 queue.i.payload.count.eq(block.JOB_COUNT.value.value),
                 queue.i.payload.ticket.eq(block.JOB_TICKET.value.value),
-                queue.i.payload.tag.eq(block.DOORBELL.tag.written),
+                queue.i.payload.tag.eq(rung_tag),
             ]
         code = Signal(NpuFault, name=f"{name}_fault")
         index = Signal(16, name=f"{name}_index")

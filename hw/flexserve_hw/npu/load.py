@@ -53,7 +53,8 @@ class LoadUnit(wiring.Component):
 
     Latency and ordering
     --------------------
-    LOADs finish in order. One beat is placed per cycle for N of at least 16, else one word.
+    LOADs finish in order. One beat is placed per cycle for N of at least 16, else one word; a word is written in the
+    cycle after its beat was taken.
     """
 
     def __init__(self, *, params: NpuParams):
@@ -92,14 +93,13 @@ class LoadUnit(wiring.Component):
         outstanding = Signal(range(OUTSTANDING + 1))
         ahead = Signal(range(_AHEAD + 1))
         beyond = Signal()
-        beyond_index = Signal(16)
+        bursts = walker.bursts
         m.d.comb += [
-            take.eq(
-                self.command.valid & ~self.stop & walker.rows.ready & places.i.ready & (self.freed | ~command.wait_next)
-            ),
+            take.eq(self.command.valid & walker.rows.ready & places.i.ready & (self.freed | ~command.wait_next)),
             self.command.ready.eq(take),
             self.take_freed.eq(take & command.wait_next),
             walker.rows.valid.eq(take),
+            walker.rows.payload.index.eq(command.index),
             walker.rows.payload.addr.eq(command.addr),
             walker.rows.payload.stride.eq(command.stride),
             walker.rows.payload.rows.eq(command.rows),
@@ -107,37 +107,36 @@ class LoadUnit(wiring.Component):
             walker.rows.payload.linear.eq(command.linear),
             places.i.valid.eq(take),
             places.i.payload.eq(command),
-            beyond.eq(walker.bursts.valid & walker.bursts.payload.beyond),
+            beyond.eq(bursts.valid & bursts.payload.beyond),
             issue.eq(
-                walker.bursts.valid
+                bursts.valid
                 & ~beyond
                 & ~self.stop
                 & (outstanding != OUTSTANDING)
                 & (ahead <= _AHEAD - _MOST)
                 & (~waiting | self.ar.ready)
             ),
-            walker.bursts.ready.eq(issue),
+            bursts.ready.eq(issue),
             self.ar.valid.eq(waiting),
             self.quiet.eq(~waiting & (outstanding == 0)),
         ]
-        with m.If(take):
-            m.d.sync += beyond_index.eq(command.index)
         with m.If(issue):
-            m.d.sync += [waiting.eq(1), self.ar.payload.eq(walker.bursts.payload)]
+            m.d.sync += [waiting.eq(1), self.ar.payload.eq(bursts.payload)]
         with m.Elif(self.ar.ready):
             m.d.sync += waiting.eq(0)
         answered = self.r.valid & self.r.ready & self.r.payload.last
         arrived = self.r.valid & self.r.ready
         m.d.sync += [
             outstanding.eq(outstanding + issue - answered),
-            ahead.eq(ahead + Mux(issue, walker.bursts.payload.beats, 0) - arrived),
+            ahead.eq(ahead + Mux(issue, bursts.payload.beats, 0) - arrived),
         ]
         placing, failed, row_start = self._place(m, places.o)
-        m.d.comb += [
-            self.idle.eq(self.quiet & walker.idle & ~placing & ~places.o.valid),
+        m.d.comb += self.idle.eq(self.quiet & walker.idle & ~placing & ~places.o.valid)
+        # What failed stays unfinished, so that the job cannot end before it is told.
+        m.d.sync += [
             self.fault.eq((failed | beyond) & ~self.stop),
-            self.where.index.eq(Mux(failed, self._placed.index, beyond_index)),
-            self.where.addr.eq(Mux(failed, row_start, walker.bursts.payload.addr | (1 << self._params.bus.addr_width))),
+            self.where.index.eq(Mux(failed, self._placed.index, bursts.payload.index)),
+            self.where.addr.eq(Mux(failed, row_start, bursts.payload.addr | (1 << self._params.bus.addr_width))),
         ]
         return m
 
@@ -154,9 +153,14 @@ class LoadUnit(wiring.Component):
         place = Signal(16)
         row_place = Signal(16)
         word_end = Signal()
-        row_end = Signal()
+        row_end, short = Signal(), Signal()  # left, now.row_bytes is one word at most
         use = Signal()
-        m.d.comb += use.eq(r.valid & active & ~self.stop & ~r.payload.error)
+        # Nothing is placed behind a beat that failed, whenever the stop comes.
+        failed, lost = Signal(), Signal()
+        deaf = self.stop | lost
+        m.d.comb += [use.eq(r.valid & active & ~deaf & ~r.payload.error), failed.eq(r.valid & active & r.payload.error)]
+        with m.If(failed):
+            m.d.sync += lost.eq(1)
         lanes = Cat(left > lane for lane in range(n))
         raw = Signal(8 * n)
         if n == 32:
@@ -165,7 +169,7 @@ class LoadUnit(wiring.Component):
             m.d.comb += [
                 word_end.eq(use & (second | (left <= 16))),
                 raw.eq(Mux(second, Cat(low, r.payload.data), r.payload.data)),
-                r.ready.eq(self.stop | active),
+                r.ready.eq(deaf | active),
             ]
             with m.If(use):
                 m.d.sync += [low.eq(r.payload.data), second.eq(~second & (left > 16))]
@@ -174,32 +178,34 @@ class LoadUnit(wiring.Component):
             m.d.comb += [
                 word_end.eq(use),
                 raw.eq(r.payload.data.word_select(part, 8 * n) if n < 16 else r.payload.data),
-                r.ready.eq(self.stop | (active & (r.payload.error | row_end | (part == 16 // n - 1)))),
+                r.ready.eq(deaf | (active & (r.payload.error | row_end | (part == 16 // n - 1)))),
             ]
             if n < 16:
                 with m.If(use):  # beats hold several words
                     m.d.sync += part.eq(Mux(r.ready, 0, part + 1))
-        m.d.comb += [
-            row_end.eq(left <= n),
-            end.eq(word_end & row_end & (rows == 1)),
+        m.d.comb += end.eq(word_end & row_end & (rows == 1))
+        # Block RAMs lie all over an FPGA: a word sets out for its own from registers, and the token with it.
+        m.d.sync += [
             self.a_en.eq(word_end & (now.space == NpuSpace.ACTIVATIONS)),
             self.w_en.eq(word_end & (now.space == NpuSpace.WEIGHTS)),
             self.q_en.eq(word_end & (now.space == NpuSpace.PARAMETERS)),
-            self.addr.eq(place),
             self.give.eq(end & now.signal_next),
         ]
-        for lane in range(n):
-            bits = slice(8 * lane, 8 * lane + 8)
-            m.d.comb += self.word[bits].eq(Mux(lanes[lane], raw[bits], 0))
+        with m.If(word_end):
+            m.d.sync += self.addr.eq(place)
+            for lane in range(n):
+                bits = slice(8 * lane, 8 * lane + 8)
+                m.d.sync += self.word[bits].eq(Mux(lanes[lane], raw[bits], 0))
         with m.If(use & r.ready):
             m.d.sync += addr.eq(addr + 16)
         with m.If(word_end):
-            m.d.sync += [place.eq(place + now.word_step), left.eq(left - n)]
+            m.d.sync += [place.eq(place + now.word_step), left.eq(left - n), row_end.eq(left <= 2 * n)]
             with m.If(row_end):
                 m.d.sync += [
                     place.eq(row_place + now.row_step),
                     row_place.eq(row_place + now.row_step),
                     left.eq(now.row_bytes),
+                    row_end.eq(short),
                     rows.eq(rows - 1),
                     addr.eq(row + now.stride),
                     row.eq(row + now.stride),
@@ -213,9 +219,11 @@ class LoadUnit(wiring.Component):
                     now.eq(start),
                     rows.eq(start.rows),
                     left.eq(start.row_bytes),
+                    row_end.eq(start.row_bytes <= n),
+                    short.eq(start.row_bytes <= n),
                     place.eq(start.base),
                     row_place.eq(start.base),
                     addr.eq(start.addr),
                     row.eq(start.addr),
                 ]
-        return active, r.valid & active & r.payload.error, addr
+        return active, failed, addr

@@ -20,29 +20,34 @@ class Scratchpad(wiring.Component):
         Bits of a word.
     depth : int
         Words, a power of two of at least 2.
+    late : bool
+        One more register behind each bank: a block RAM's data come so late in their cycle that in an FPGA nothing fits
+        behind them.
 
     Members
     -------
     w_en, w_addr, w_data : In
         Write at the end of this cycle.
     r_en, r_addr : In, r_data : Out
-        ``r_data`` shows the word in the next cycle and keeps it until the next read.
+        ``r_data`` shows the word in the next cycle (``late``: the one after) and keeps it until the next read shows.
     scrub : In(1)
         While high, the ports above are ignored and word ``scrub_addr`` of every bank becomes zero; the read register
-        follows word 0, so it is zero once two cycles with ``scrub`` have passed after that word's turn.
+        follows word 0, so it is zero once two cycles (``late``: three) with ``scrub`` have passed after that word's
+        turn.
     scrub_addr : In
 
     Latency and ordering
     --------------------
-    Read latency one cycle. A read in the cycle of a write to the same word returns what the word held before.
+    Read latency one cycle, ``late``: two. A read in the cycle of a write to the same word returns what the word held
+    before.
     """
 
-    def __init__(self, *, width: int, depth: int):
+    def __init__(self, *, width: int, depth: int, late: bool = False):
         if width < 1:
             raise ValueError(f"Scratchpad width must be at least 1 bit, not {width!r}")
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"Scratchpad depth must be a power of two of at least 2, not {depth!r}")
-        self._width, self._depth = width, depth
+        self._width, self._depth, self._late = width, depth, late
         self._bank = min(depth, BANK_WORDS)
         super().__init__(
             {
@@ -67,7 +72,6 @@ class Scratchpad(wiring.Component):
             memory = Memory(shape=self._width, depth=self._bank, init=[])
             m.submodules[f"bank_{index}"] = memory
             write, read = memory.write_port(), memory.read_port()
-            outputs.append(read.data)
             w_here = self.w_addr[bits:] == index if count > 1 else C(1)
             r_here = self.r_addr[bits:] == index if count > 1 else C(1)
             m.d.comb += [
@@ -77,6 +81,14 @@ class Scratchpad(wiring.Component):
                 read.en.eq(self.scrub | (self.r_en & r_here)),
                 read.addr.eq(Mux(self.scrub, 0, self.r_addr[:bits])),
             ]
+            output = read.data
+            if self._late:
+                output = Signal(self._width, name=f"late_{index}")
+                reading = Signal(name=f"reading_{index}")
+                m.d.sync += reading.eq(read.en)
+                with m.If(reading):
+                    m.d.sync += output.eq(read.data)
+            outputs.append(output)
         if count == 1:
             m.d.comb += self.r_data.eq(outputs[0])
         else:
@@ -84,7 +96,11 @@ class Scratchpad(wiring.Component):
                 m.d.sync += chosen.eq(0)
             with m.Elif(self.r_en):
                 m.d.sync += chosen.eq(self.r_addr[bits:])
-            with m.Switch(chosen):
+            shown = chosen
+            if self._late:
+                shown = Signal.like(chosen)
+                m.d.sync += shown.eq(chosen)
+            with m.Switch(shown):
                 for index, output in enumerate(outputs):
                     with m.Case(index):
                         m.d.comb += self.r_data.eq(output)

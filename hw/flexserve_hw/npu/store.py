@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.buffer import StreamQueue
+from ..bus.buffer import StreamBuffer, StreamQueue
 from ..params import NpuParams
 from .commands import store_command
 from .dma import OUTSTANDING, BeatQueue, BurstWalker, burst, walk
@@ -20,15 +20,22 @@ _MOST = 16
 STORE_QUEUE = 64
 """Beats that can wait for the bus: several bursts, so that reading rows never waits for an address to be taken."""
 
+_UNDER_WAY = 13
+"""Beats at most between the rows and that queue: so many must still fit when a piece of a row is taken."""
+
+_ROWS = 4
+"""Rows that are read ahead: enough for one row's pieces after the other's in spite of the latency of a read."""
+
 
 def _row_part(n: int) -> data.StructLayout:
-    """What is used of a row of accumulators: so many pieces, and whether they end a row of the STORE."""
-    return data.StructLayout({"pieces": range(max(n // 4, n // lanes(n)) + 1), "last": 1})
+    """What is used of a row of accumulators: up to which piece, and whether that ends a row of the STORE."""
+    return data.StructLayout({"final": range(max(n // 4, n // lanes(n))), "last": 1})
 
 
 def _tail() -> data.StructLayout:
-    """What the rows of a STORE need on their way out; as in its command."""
-    return data.StructLayout({"signal_prev": 1, "last_bytes": 5, "rows": 16, "quantise": 1, "relu": 1, "q_row": 14})
+    """What the rows of a STORE need on their way out; as in its command. ``single``: there is one."""
+    layout = {"signal_prev": 1, "last_bytes": 5, "rows": 16, "quantise": 1, "relu": 1, "q_row": 14}
+    return data.StructLayout({**layout, "single": 1})
 
 
 class StoreUnit(wiring.Component):
@@ -104,20 +111,12 @@ class StoreUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.walker = walker = BurstWalker(addr_width=self._params.bus.addr_width, most=_MOST)
-        entry = data.StructLayout({"walk": walk(self._params.bus.addr_width), "index": 16})
-        m.submodules.walks = walks = StreamQueue(shape=entry, depth=2)
-        m.submodules.beats = beats = BeatQueue(width=144, depth=STORE_QUEUE)
+        m.submodules.walks = walks = StreamQueue(shape=walk(self._params.bus.addr_width), depth=2)
+        m.submodules.beats = beats = BeatQueue(width=144, depth=STORE_QUEUE, spare=_UNDER_WAY)
         m.d.comb += [beats.scrub.eq(self.scrub), beats.scrub_addr.eq(self.scrub_addr)]
         reading = self._read_rows(m, walks, beats)
-        index = Signal(16)
-        m.d.comb += [
-            walker.rows.valid.eq(walks.o.valid),
-            walker.rows.payload.eq(walks.o.payload.walk),
-            walks.o.ready.eq(walker.rows.ready),
-        ]
-        with m.If(walks.o.valid & walks.o.ready):
-            m.d.sync += index.eq(walks.o.payload.index)
-        self._write(m, walker, beats, index)
+        wiring.connect(m, walks.o, walker.rows)
+        self._write(m, walker, beats)
         m.d.comb += self.idle.eq(self.quiet & walker.idle & ~walks.o.valid & ~reading & ~beats.o.valid)
         return m
 
@@ -134,44 +133,49 @@ class StoreUnit(wiring.Component):
         start = Signal(range(self._params.c_rows))
         granted = Signal()
         tile_last = Signal()
-        coming = Signal()
-        coming_piece = Signal(_row_part(n))
-        held = StreamQueue(shape=data.StructLayout({"part": _row_part(n), "row": 32 * n}), depth=2)
+        coming = Signal(2)
+        coming_pieces = Signal(range(max(n // 4, n // lanes(n)) + 1))
+        coming_last = Signal()
+        coming_part = Signal(_row_part(n))
+        held = StreamQueue(shape=data.StructLayout({"part": _row_part(n), "row": 32 * n}), depth=_ROWS)
         m.submodules.rows = held
-        room = Signal(range(3), init=2)
+        room = Signal(range(_ROWS + 1), init=_ROWS)
         # Rows read for one STORE may still wait when the next is taken: how its rows end travels in the same order.
         tails = StreamQueue(shape=_tail(), depth=4)
         m.submodules.tails = tails
+        # What hangs on a STORE's tail reaches far: it is shown from a register.
+        m.submodules.tail = tail = StreamBuffer(shape=_tail())
+        wiring.connect(m, tails.o, tail.i)
         per_row = Mux(now.quantise, n // lanes(n), n // 4)
         m.d.comb += [
             take.eq(
-                self.command.valid
-                & ~self.stop
-                & ~active
-                & walks.i.ready
-                & tails.i.ready
-                & (self.computed | ~command.wait_prev)
+                self.command.valid & ~active & walks.i.ready & tails.i.ready & (self.computed | ~command.wait_prev)
             ),
             self.command.ready.eq(take),
             self.take_computed.eq(take & command.wait_prev),
             walks.i.valid.eq(take),
             walks.i.payload.index.eq(command.index),
-            walks.i.payload.walk.addr.eq(command.addr),
-            walks.i.payload.walk.stride.eq(command.stride),
-            walks.i.payload.walk.rows.eq(command.rows),
-            walks.i.payload.walk.beats.eq(command.beats),
-            walks.i.payload.walk.linear.eq(command.linear),
+            walks.i.payload.addr.eq(command.addr),
+            walks.i.payload.stride.eq(command.stride),
+            walks.i.payload.rows.eq(command.rows),
+            walks.i.payload.beats.eq(command.beats),
+            walks.i.payload.linear.eq(command.linear),
             tails.i.valid.eq(take),
-            *(tails.i.payload[name].eq(command[name]) for name, _ in _tail()),
+            *(tails.i.payload[name].eq(command[name]) for name, _ in _tail() if name != "single"),
+            tails.i.payload.single.eq(command.rows == 1),
             self.c_en.eq(active & ~self.stop & (room != 0)),
             self.c_row.eq(row),
             granted.eq(self.c_en & self.c_ok),
             tile_last.eq(left <= per_row),
-            held.i.valid.eq(coming),
-            held.i.payload.part.eq(coming_piece),
+            held.i.valid.eq(coming[1]),
+            held.i.payload.part.eq(coming_part),
             held.i.payload.row.eq(self.c_data),
         ]
-        m.d.sync += coming.eq(granted)
+        m.d.sync += [
+            coming.eq(Cat(granted, coming)),
+            coming_part.final.eq(coming_pieces - 1),
+            coming_part.last.eq(coming_last),
+        ]
         with m.If(take):
             m.d.sync += [
                 active.eq(1),
@@ -183,8 +187,8 @@ class StoreUnit(wiring.Component):
             ]
         with m.If(granted):
             m.d.sync += [
-                coming_piece.pieces.eq(Mux(tile_last, left, per_row)),
-                coming_piece.last.eq(tile_last),
+                coming_pieces.eq(Mux(tile_last, left, per_row)),
+                coming_last.eq(tile_last),
                 left.eq(left - per_row),
                 row.eq(row + now.c_step),
             ]
@@ -197,8 +201,8 @@ class StoreUnit(wiring.Component):
                     active.eq(rows != 1),
                 ]
         m.d.sync += room.eq(room - granted + (held.o.valid & held.o.ready))
-        busy = self._cut_rows(m, held.o, tails.o, beats.i)
-        return active | coming | held.o.valid | busy
+        busy = self._cut_rows(m, held.o, tail.o, beats)
+        return active | coming.any() | held.o.valid | busy
 
     def _cut_rows(self, m, held, tails, beats):
         """Cut rows into beats, of int32 as they are, of int8 through the requantiser. Returns whether it is busy."""
@@ -208,22 +212,20 @@ class StoreUnit(wiring.Component):
         piece = Signal(range(max(2, per_row)))
         q_at = Signal.like(tail.q_row)
         fresh = Signal(init=1)
-        plain, taken, last_piece = Signal(), Signal(), Signal()
+        taken, last_piece = Signal(), Signal()
         ending, row_number = Signal(5), Signal(16)
         m.d.comb += [
-            last_piece.eq(piece == part.pieces - 1),
+            last_piece.eq(piece == part.final),
             # Rows of one kind wait until those of the other are through.
-            plain.eq(held.valid & ~tail.quantise & requantiser.idle),
-            requantiser.i.valid.eq(held.valid & tail.quantise),
+            taken.eq(held.valid & tails.valid & beats.roomy & (tail.quantise | requantiser.idle)),
+            held.ready.eq(taken & last_piece),
+            requantiser.i.valid.eq(taken & tail.quantise),
             requantiser.i.payload.sums.eq(row.word_select(piece[0], 32 * lanes(n))),
             requantiser.i.payload.end.eq(ending),
             requantiser.i.payload.relu.eq(tail.relu),
             requantiser.parameters.eq(self.q_data),
-            self.q_en.eq(requantiser.take),
+            self.q_en.eq(requantiser.i.valid),
             self.q_row.eq(Mux(fresh, tail.q_row, q_at)),
-            taken.eq(Mux(tail.quantise, requantiser.take, plain & beats.ready)),
-            held.ready.eq(taken & last_piece),
-            requantiser.o.ready.eq(beats.ready),
         ]
         with m.If(taken):
             m.d.sync += [
@@ -231,54 +233,65 @@ class StoreUnit(wiring.Component):
                 q_at.eq(self.q_row + 1),
                 fresh.eq(part.last & last_piece),
             ]
-        end = Mux(requantiser.o.valid, requantiser.o.payload.end, ending)
-        beat = Mux(requantiser.o.valid, requantiser.o.payload.data, row.word_select(piece, 128) if per_row > 1 else row)
-        strobe = Mux(end == 0, 0xFFFF, Cat(end > byte for byte in range(16)))
+        out = Signal(data.StructLayout({"valid": 1, "data": 128, "end": 5}))
+        given = Signal()
+        done = requantiser.o.payload
+        plain = row.word_select(piece, 128) if per_row > 1 else row
+        m.d.sync += [
+            out.valid.eq((taken & ~tail.quantise) | requantiser.o.valid),
+            out.data.eq(Mux(requantiser.o.valid, done.data, plain)),
+            out.end.eq(Mux(requantiser.o.valid, done.end, ending)),
+        ]
+        strobe = Mux(out.end == 0, 0xFFFF, Cat(out.end > byte for byte in range(16)))
+        row_end = taken & part.last & last_piece
+        started, final_row = Signal(), Signal()
         m.d.comb += [
             ending.eq(Mux(part.last & last_piece, tail.last_bytes, 0)),
-            tails.ready.eq(taken & part.last & last_piece & (row_number == tail.rows - 1)),
-            # The last row is read long before it is cut, and its parameters are read only then.
-            self.give.eq(tails.ready & tail.signal_prev),
-            beats.valid.eq(requantiser.o.valid | plain),
-            beats.payload.eq(Cat(beat, strobe)),
+            tails.ready.eq(row_end & Mux(started, final_row, tail.single)),
+            self.give.eq(given),
+            beats.i.valid.eq(out.valid),
+            beats.i.payload.eq(Cat(out.data, strobe)),
         ]
-        with m.If(taken & part.last & last_piece):
-            m.d.sync += row_number.eq(Mux(tails.ready, 0, row_number + 1))
-        return ~requantiser.idle
+        # The last row is read long before it is cut, and its parameters are read only then.
+        m.d.sync += given.eq(tails.ready & tail.signal_prev)
+        with m.If(row_end):
+            m.d.sync += [
+                row_number.eq(Mux(tails.ready, 0, row_number + 1)),
+                started.eq(~tails.ready),
+                final_row.eq(row_number + 2 == tail.rows),
+            ]
+        return ~requantiser.idle | out.valid
 
-    def _write(self, m, walker, beats, index):
+    def _write(self, m, walker, beats):
         """Announce bursts whose beats are there, send the beats, collect the answers."""
         width = self._params.bus.addr_width
         entry = data.StructLayout({"place": fault_place(width), "ends": 1})
         m.submodules.places = places = StreamQueue(shape=entry, depth=OUTSTANDING + 1)
-        m.submodules.lengths = lengths = StreamQueue(shape=6, depth=4)
+        # No answer comes before this register hands the burst on.
+        m.submodules.announced = announced = StreamBuffer(shape=entry)
+        wiring.connect(m, announced.o, places.i)
+        m.submodules.lengths = lengths = StreamQueue(shape=5, depth=4)
         ready = Signal(range(STORE_QUEUE + 4))
         outstanding = Signal(range(OUTSTANDING + 1))
         issue = Signal()
         waiting = Signal()
         beyond = Signal()
+        answered, error = Signal(), Signal()
+        able = Signal()
         bursts = walker.bursts
         m.d.comb += [
             beyond.eq(bursts.valid & bursts.payload.beyond),
-            issue.eq(
-                bursts.valid
-                & ~beyond
-                & ~self.stop
-                & (ready >= bursts.payload.beats)
-                & (outstanding != OUTSTANDING)
-                & lengths.i.ready
-                & ~waiting
-            ),
+            issue.eq(able & ~self.stop & ~waiting),
             bursts.ready.eq(issue),
             self.aw.valid.eq(waiting),
             # Beats follow the announcement, not its acceptance: a memory may take AW only once it sees W.
             lengths.i.valid.eq(issue),
-            lengths.i.payload.eq(bursts.payload.beats),
-            places.i.valid.eq(issue),
-            places.i.payload.place.index.eq(index),
-            places.i.payload.place.addr.eq(bursts.payload.addr),
-            places.i.payload.ends.eq(walker.ends),
-            places.o.ready.eq(self.b.valid),
+            lengths.i.payload.eq(bursts.payload.beats - 1),
+            announced.i.valid.eq(issue),
+            announced.i.payload.place.index.eq(bursts.payload.index),
+            announced.i.payload.place.addr.eq(bursts.payload.addr),
+            announced.i.payload.ends.eq(bursts.payload.ends),
+            places.o.ready.eq(answered),
             self.b.ready.eq(1),
             self.quiet.eq(outstanding == 0),
         ]
@@ -287,29 +300,41 @@ class StoreUnit(wiring.Component):
         with m.Elif(self.aw.ready):
             m.d.sync += waiting.eq(0)
         m.d.sync += [
+            # What a burst waits for only gets better until it is announced.
+            able.eq(
+                bursts.valid
+                & ~beyond
+                & ~issue
+                & (ready >= bursts.payload.beats)
+                & (outstanding != OUTSTANDING)
+                & lengths.i.ready
+            ),
             ready.eq(ready + (beats.i.valid & beats.i.ready) - Mux(issue, bursts.payload.beats, 0)),
-            outstanding.eq(outstanding + issue - self.b.valid),
+            outstanding.eq(outstanding + issue - answered),
+            answered.eq(self.b.valid),
+            error.eq(self.b.payload.error),
         ]
-        sent = Signal(6)
+        sent = Signal(5)
         m.d.comb += [
             self.w.valid.eq(beats.o.valid & lengths.o.valid),
             self.w.payload.data.eq(beats.o.payload[:128]),
             self.w.payload.strb.eq(beats.o.payload[128:]),
-            self.w.payload.last.eq(sent == lengths.o.payload - 1),
+            self.w.payload.last.eq(sent == lengths.o.payload),
             beats.o.ready.eq(self.w.ready & lengths.o.valid),
             lengths.o.ready.eq(self.w.valid & self.w.ready & self.w.payload.last),
         ]
         with m.If(self.w.valid & self.w.ready):
             m.d.sync += sent.eq(Mux(self.w.payload.last, 0, sent + 1))
-        refused = self.b.valid & self.b.payload.error
-        m.d.comb += [
-            self.fault.eq((refused | beyond) & ~self.stop),
-            self.where.eq(places.o.payload.place),
-        ]
+        refused = answered & error
+        # Told in the first cycle in which the job could be seen to be finished.
+        m.d.sync += [self.fault.eq((refused | beyond) & ~self.stop), self.where.eq(places.o.payload.place)]
         lost = Signal()
-        with m.If(self.b.valid):
-            m.d.sync += lost.eq(lost | self.b.payload.error)
-            with m.If(places.o.payload.ends & ~lost & ~self.b.payload.error):
+        with m.If(answered):
+            m.d.sync += lost.eq(lost | error)
+            with m.If(places.o.payload.ends & ~lost & ~error):
                 m.d.sync += self.kept.eq(places.o.payload.place.index + 1)
         with m.If(~refused):
-            m.d.comb += [self.where.index.eq(index), self.where.addr.eq(bursts.payload.addr | (1 << width))]
+            m.d.sync += [
+                self.where.index.eq(bursts.payload.index),
+                self.where.addr.eq(bursts.payload.addr | (1 << width)),
+            ]

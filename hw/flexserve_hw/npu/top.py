@@ -105,7 +105,7 @@ class FlexNpu(wiring.Component):
         m = Module()
         self._clear = Signal()
         self._stop = Signal()
-        self._scrubbing = Signal()
+        self._scrubbing, self._scrub_memories = Signal(), Signal()
         self._scrub_addr = Signal(range(BANK_WORDS))
         self._units(m)
         self._tokens(m)
@@ -129,8 +129,8 @@ class FlexNpu(wiring.Component):
         m.submodules.execute = fresh(self._execute)
         m.submodules.store = fresh(self._store)
         m.submodules.frames = self._frames
-        a = Scratchpad(width=8 * params.n, depth=params.a_words)
-        w = Scratchpad(width=8 * params.n, depth=params.w_words)
+        a = Scratchpad(width=8 * params.n, depth=params.a_words, late=True)
+        w = Scratchpad(width=8 * params.n, depth=params.w_words, late=True)
         q = ParameterMemory(n=params.n, words=params.q_words)
         m.submodules.a_pad, m.submodules.w_pad, m.submodules.q_pad = fresh(a), fresh(w), fresh(q)
         wiring.connect(m, self._fetch.beats, self._dispatch.beats)
@@ -140,11 +140,13 @@ class FlexNpu(wiring.Component):
             ("execute", execute_command(params), 4, self._dispatch.execute, self._execute),
             ("store", store_command(params), 4, self._dispatch.store, self._store),
         ):
-            queue = StreamQueue(shape=layout, depth=depth)
+            queue, front = StreamQueue(shape=layout, depth=depth), StreamBuffer(shape=layout)
             m.submodules[f"{name}_queue"] = fresh(queue)
+            m.submodules[f"{name}_front"] = fresh(front)  # a command's flags decide about hundreds of registers
             wiring.connect(m, source, queue.i)
-            wiring.connect(m, queue.o, unit.command)
-            busy.append(queue.o.valid | ~unit.idle)
+            wiring.connect(m, queue.o, front.i)
+            wiring.connect(m, front.o, unit.command)
+            busy.append(queue.o.valid | front.o.valid | ~unit.idle)
             m.d.comb += unit.stop.eq(self._stop)
         m.d.comb += [
             self._fetch.stop.eq(self._stop),
@@ -173,7 +175,7 @@ class FlexNpu(wiring.Component):
             self._store.c_data.eq(self._execute.c_data),
         ]
         for memory in (a, w, q, self._execute, self._store, self._fetch):
-            m.d.comb += [memory.scrub.eq(self._scrubbing), memory.scrub_addr.eq(self._scrub_addr)]
+            m.d.comb += [memory.scrub.eq(self._scrub_memories), memory.scrub_addr.eq(self._scrub_addr)]
 
     def _tokens(self, m):
         load, execute, store = self._load, self._execute, self._store
@@ -269,14 +271,30 @@ class FlexNpu(wiring.Component):
             frames.running.eq(self.phase != Phase.IDLE),
         ]
         halt = frames.abort | self.drain
+        # Of the job that waits, a cycle before it is checked.
+        stale, misplaced, out_of_reach = Signal(), Signal(), Signal()
+        m.d.sync += [
+            stale.eq(frames.queued & self.secure & (job.ticket != self.ticket)),
+            misplaced.eq(frames.queued & ((job.count == 0) | job.addr[:5].any())),
+            out_of_reach.eq(frames.queued & job.addr[params.bus.addr_width :].any()),
+        ]
         depths = (
             *(params.a_words, params.w_words, params.c_rows // 4, params.q_words // 4),
             *(STORE_QUEUE, FETCHED_AHEAD),
         )
-        last = max(min(depth, BANK_WORDS) for depth in depths) + 2
+        last = max(min(depth, BANK_WORDS) for depth in depths) + 1
         count = Signal(range(last + 1))
         finished = Signal()
-        m.d.comb += [self._scrub_addr.eq(count), self.scrubbed.eq(finished & self.scrub)]
+        clearing, stopping = Signal(), Signal()
+        # These reach ten thousand registers and every memory, so they come from registers, a cycle after the state that
+        # asks for them. No unit moves between stop and clear: it is stopped until it is cleared.
+        m.d.sync += [
+            self._clear.eq(clearing),
+            self._stop.eq(stopping),
+            self._scrub_memories.eq(self._scrubbing),
+            self._scrub_addr.eq(count),
+        ]
+        m.d.comb += self.scrubbed.eq(finished & self.scrub & ~self._clear)
         with m.If(~self.scrub):
             m.d.sync += finished.eq(0)
         with m.FSM(name="control"):
@@ -288,7 +306,7 @@ class FlexNpu(wiring.Component):
                     m.next = "CLEAR"
                 with m.Elif(frames.queued):
                     m.next = "CHECK"
-                with m.Elif(self.drain):
+                with m.Elif(self.drain & ~frames.ringing):
                     m.d.comb += self.drained.eq(1)
                     with m.If(self.scrub & ~finished):
                         m.d.sync += count.eq(0)
@@ -299,11 +317,11 @@ class FlexNpu(wiring.Component):
                 m.next = "CLEAR"
                 with m.If(halt):
                     m.d.sync += code.eq(NpuFault.ABORTED)
-                with m.Elif(self.secure & (job.ticket != self.ticket)):
+                with m.Elif(stale):
                     m.d.sync += code.eq(NpuFault.BAD_TICKET)
-                with m.Elif((job.count == 0) | job.addr[:5].any()):
+                with m.Elif(misplaced):
                     m.d.sync += [code.eq(NpuFault.BAD_DESCRIPTOR), where.eq(job.addr)]
-                with m.Elif(job.addr[params.bus.addr_width :].any()):
+                with m.Elif(out_of_reach):
                     m.d.sync += [code.eq(NpuFault.FETCH_ERROR), where.eq(job.addr)]
                 with m.Else():
                     m.d.comb += [start.eq(1), frames.jobs.ready.eq(1)]
@@ -327,27 +345,28 @@ class FlexNpu(wiring.Component):
                 with m.Elif(dispatch.done):
                     m.next = "FINISH"
             with m.State("FINISH"):  # a job leaves no token to the next
-                m.d.comb += [self.phase.eq(Phase.CLEAR), self._clear.eq(1), frames.event.eq(Event.DONE)]
+                m.d.comb += [self.phase.eq(Phase.CLEAR), clearing.eq(1), frames.event.eq(Event.DONE)]
                 m.next = "IDLE"
                 with m.If(frames.queued & halt):
                     m.d.sync += [code.eq(NpuFault.ABORTED), index.eq(0), where.eq(0)]
                     m.next = "CLEAR"
             with m.State("STOP"):
-                m.d.comb += [self.phase.eq(Phase.STOP), self._stop.eq(1)]
-                with m.If(quiet):
+                m.d.comb += [self.phase.eq(Phase.STOP), stopping.eq(1)]
+                with m.If(quiet & self._stop):
                     m.next = "CLEAR"
                     with m.If(code == NpuFault.ABORTED):  # where the owner may go on
                         m.d.sync += index.eq(store.kept)
             with m.State("CLEAR"):
                 m.d.comb += [
                     self.phase.eq(Phase.CLEAR),
-                    self._clear.eq(1),
+                    clearing.eq(1),
+                    stopping.eq(1),
                     frames.flush.eq(1),
                     frames.event.eq(Event.FAULT),
                 ]
                 m.next = "IDLE"
             with m.State("SCRUB"):
-                m.d.comb += [self.phase.eq(Phase.SCRUB), self._scrubbing.eq(1), self._clear.eq(1)]
+                m.d.comb += [self.phase.eq(Phase.SCRUB), self._scrubbing.eq(1), clearing.eq(1)]
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == last):
                     m.d.sync += [finished.eq(1), tag.eq(0), code.eq(NpuFault.NONE), count.eq(0)]

@@ -17,17 +17,20 @@ from .descriptors import DESCRIPTOR_BYTES, Caps, Descriptor, Fence, Load, Matmul
 
 __all__ = ["JobTimes", "job_bursts", "job_cycles", "job_times"]
 
-_START = 4
-"""Cycles from the doorbell's write to the request of the first descriptors."""
+_START = 6
+"""Cycles from the doorbell's write to the request of the first descriptors: both are shown from registers."""
 
-_DISPATCH = 8
+_DISPATCH = 10
 """Cycles from descriptor to descriptor in the dispatcher."""
+
+_QUEUE = 6
+"""Commands that wait in front of a unit: four in a queue, two in the register that shows them."""
 
 _FETCHED_AHEAD = 32
 """Descriptors fetched ahead."""
 
-_READ_PATH, _WRITE_PATH = 2, 3
-"""Cycles that a request and its answer spend outside memory."""
+_READ_PATH, _WRITE_PATH = 2, 4
+"""Cycles that a request and its answer spend outside memory; a write's answer in one register more."""
 
 _OUTSTANDING = 31
 """Bursts per direction that may be unanswered."""
@@ -35,11 +38,14 @@ _OUTSTANDING = 31
 _READ_BURST, _WRITE_BURST = 32, 16
 """Beats of the longest bursts; none crosses a multiple of its own length."""
 
-_STORE_QUEUE = 64
-"""Beats that wait for the bus at most."""
+_STORE_QUEUE = 64 - 13
+"""Beats that wait for the bus at most: as many fit but those that are between the rows and the queue."""
 
-_FILL = 5
-"""Cycles beyond N from the last row of activations to its sums being readable."""
+_LAG, _LAG_QUANTISED = 7, 15
+"""Cycles from the read of a row of sums to the request of the write of its beats; eight of them in the requantiser."""
+
+_FILL = 7
+"""Cycles beyond N from the last row of activations to its sums being readable, product and sum included."""
 
 _BANK_ROWS = 1024
 """Rows of the largest bank of accumulators."""
@@ -143,7 +149,7 @@ class _Timeline:
         self.fetching = 0  # beats of descriptors that are on the bus between those of loads
         self.read_latency, self.write_latency = latency + _READ_PATH, latency + _WRITE_PATH
         self.handout = _START + self.read_latency
-        self.load, self.execute, self.store = _Unit(4), _Unit(4), _Unit(4)
+        self.load, self.execute, self.store = _Unit(_QUEUE), _Unit(_QUEUE), _Unit(_QUEUE)
         self.units: dict[type, _Unit] = {Load: self.load, Matmul: self.execute, Store: self.store}
         self.tokens: dict[str, deque[int]] = {name: deque() for name in ("le", "el", "es", "se")}
         self.reads: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
@@ -189,9 +195,9 @@ class _Timeline:
 
     def run_load(self, load: Load) -> int:
         """Requests up to 31 ahead; beats arrive one per cycle, slower for arrays narrower than the bus."""
-        take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 1, self.placed[0])))
+        take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 2, self.placed[0])))
         cost = max(1, BEAT_BYTES // self.caps.n)
-        issue, done = take, self.reads[-1] + self.fetching
+        issue, done = take + 1, self.reads[-1] + self.fetching  # a burst is shown two cycles after its LOAD is taken
         self.fetching = 0
         reads, latency, issues, dones = self.reads, self.read_latency, self.issues, self.dones
         beats, linear = _load_beats(load)
@@ -207,13 +213,13 @@ class _Timeline:
         self.load.free = issue + 1
         self.placed.append(done)
         if load.signal_next:
-            self.tokens["le"].append(done)
+            self.tokens["le"].append(done + 1)  # the last word is written from a register
         return done
 
     def run_matmul(self, matmul: Matmul) -> int:
         """Tiles follow each other every max(M, N) cycles; the next MATMUL is taken one tile ahead."""
         n = self.caps.n
-        take = self.wait(matmul.wait_prev, "le", self.handout + 1)
+        take = self.wait(matmul.wait_prev, "le", self.handout + 2)
         take = self.execute.take(self.wait(matmul.wait_next, "se", take))
         tiles, each = self.caps.tiles(matmul.k) * self.caps.tiles(matmul.n), max(matmul.m, n)
         start = max(take + 3, self.array_free)
@@ -224,7 +230,8 @@ class _Timeline:
             banks = self.banks(matmul.c_base, matmul.c_step, self.caps.tiles(matmul.n), matmul.m)
             self.hold_stores(banks, start + n + (0 if matmul.accumulate else each), start + tiles * each + n)
         if matmul.signal_prev:
-            self.tokens["el"].append(end)
+            # The weights of the last tile are still read when its rows are few.
+            self.tokens["el"].append(end if matmul.m >= n else end + n - 1)
         if matmul.signal_next:
             self.tokens["es"].append(end + n + _FILL)
         return end + n + _FILL
@@ -253,11 +260,11 @@ class _Timeline:
     def run_store(self, store: Store) -> int:
         """Rows are read piece by piece, and a burst is announced when its beats are there."""
         n = self.caps.n
-        take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 1))
+        take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 2))
         if store.quantise:
-            beats, pieces, lag = -(-store.n // BEAT_BYTES), -(-store.n // (n // 2)), 8
+            beats, pieces, lag = -(-store.n // BEAT_BYTES), -(-store.n // (n // 2)), _LAG_QUANTISED
         else:
-            beats, pieces, lag = -(-store.n // 4), -(-store.n // 4), 4
+            beats, pieces, lag = -(-store.n // 4), -(-store.n // 4), _LAG
         read, answered = take, 0
         credit = 0
         (row_beats, linear), within = _store_beats(store), _WRITE_BURST * BEAT_BYTES

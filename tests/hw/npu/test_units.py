@@ -36,13 +36,13 @@ def test_array_multiplies_tile_after_tile_without_a_pause(n, rows):
         for row in range(rows):
             time = 2 + tile * period + row
             schedule[time] = (words[tile, row], row == 0)
-            expected[time + n + 1] = words[tile, row] @ weights[tile]
+            expected[time + n + 2] = words[tile, row] @ weights[tile]
 
     async def testbench(ctx):
         valid = swap = 0
-        for time in range(2 + tiles * period + n + 4):
+        for time in range(2 + tiles * period + n + 5):
             word, first = schedule.get(time, (None, False))
-            valid = (valid << 1 | (word is not None)) & (1 << n + 1) - 1
+            valid = (valid << 1 | (word is not None)) & (1 << n + 2) - 1
             swap = (swap << 1 | first) & (1 << n) - 1
             ctx.set(dut.valid, valid)
             ctx.set(dut.swap, swap)
@@ -60,39 +60,39 @@ def test_array_multiplies_tile_after_tile_without_a_pause(n, rows):
     assert not expected
 
 
-@pytest.mark.parametrize("period", [1, 2, 3, 4])
+@pytest.mark.parametrize("period", [1, 2, 3, 4, 5, 6])
 def test_accumulators_add_in_place_however_soon_a_row_comes_again_while_the_other_half_is_read(period):
-    n, rows = 4, 16
+    n, rows = 4, 32
     rng = np.random.default_rng(3)
     dut = Accumulator(n=n, rows=rows)
     model = np.zeros((rows, n), dtype=np.int64)
     granted = []
 
     async def writer(ctx):
-        previous = None
+        asked = [None, None, None]
         for step in range(60):
             row, add = (step % period, step >= period) if step < 57 else (None, False)
             ctx.set(dut.ahead_en, bool(add))
             ctx.set(dut.ahead_row, row or 0)
-            ctx.set(dut.en, previous is not None)
-            if previous is not None:
+            asked.append(None if row is None else (row, add))
+            due = asked.pop(0)
+            ctx.set(dut.en, due is not None)
+            if due is not None:
                 sums = rng.integers(-(1 << 17), 1 << 17, n)
-                ctx.set(dut.row, previous[0])
-                ctx.set(dut.add, previous[1])
+                ctx.set(dut.row, due[0])
                 for lane in range(n):
                     ctx.set(dut.sums[lane], int(sums[lane]))
-                model[previous[0]] = sums + (model[previous[0]] if previous[1] else 0)
-            ctx.set(dut.read_row, 4 + step % 4 if step % 2 else step % period)
+                model[due[0]] = sums + (model[due[0]] if due[1] else 0)
+            ctx.set(dut.read_row, 8 + step % 8 if step % 2 else step % period)
             ctx.set(dut.read_en, 1)
             granted.append((ctx.get(dut.read_ok), step % 2, bool(add)))
             ctx.set(dut.read_en, ctx.get(dut.read_ok))
-            previous = None if row is None else (row, add)
             await ctx.tick()
         ctx.set(dut.en, 0)
         await ctx.tick().repeat(3)
         for row in range(period):
             ctx.set(dut.read_row, row)
-            await ctx.tick()
+            await ctx.tick().repeat(2)
             got = [(ctx.get(dut.read_data) >> 32 * lane & 0xFFFF_FFFF) for lane in range(n)]
             assert got == [int(value) & 0xFFFF_FFFF for value in model[row]]
 
@@ -101,9 +101,10 @@ def test_accumulators_add_in_place_however_soon_a_row_comes_again_while_the_othe
     assert all(ok == (other or not adding) for ok, other, adding in granted)
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(("width", "depth"), [(32, 8), (128, 2048)])
-def test_a_scrub_zeroes_every_bank_and_the_read_register(width, depth):
-    dut = Scratchpad(width=width, depth=depth)
+def test_a_scrub_zeroes_every_bank_and_the_read_register(width, depth, late):
+    dut = Scratchpad(width=width, depth=depth, late=late)
     bank = min(depth, 1024)
     places = [0, 1, bank - 1, depth // 2, depth - 1]
 
@@ -117,20 +118,20 @@ def test_a_scrub_zeroes_every_bank_and_the_read_register(width, depth):
         ctx.set(dut.r_en, 1)
         for place in places:
             ctx.set(dut.r_addr, place)
-            await ctx.tick()
+            await ctx.tick().repeat(1 + late)
             assert ctx.get(dut.r_data) == (1 << width) - 1 - place
         ctx.set(dut.scrub, 1)
         for place in range(bank):
             ctx.set(dut.scrub_addr, place)
             await ctx.tick()
-        await ctx.tick().repeat(2)
+        await ctx.tick().repeat(2 + late)
         ctx.set(dut.scrub, 0)
         ctx.set(dut.r_en, 0)
         assert ctx.get(dut.r_data) == 0
         ctx.set(dut.r_en, 1)
         for place in places:
             ctx.set(dut.r_addr, place)
-            await ctx.tick()
+            await ctx.tick().repeat(1 + late)
             assert ctx.get(dut.r_data) == 0
 
     simulate(dut, (testbench, False))
@@ -154,17 +155,20 @@ def test_bursts_cover_the_rows_and_never_cross_their_limit(most):
             assert ctx.get(dut.rows.ready)
             await ctx.tick()
             ctx.set(dut.rows.valid, 0)
-            covered = []
+            await ctx.tick()
+            covered, ends = [], []
             while ctx.get(dut.bursts.valid):
                 burst = ctx.get(dut.bursts.payload)
                 assert not burst.beyond
                 assert burst.addr // (16 * most) == (burst.addr + 16 * burst.beats - 1) // (16 * most)
                 go = int(rng.integers(2))
                 covered += [burst.addr + 16 * b for b in range(burst.beats)] * go
+                ends += [burst.ends] * go
                 ctx.set(dut.bursts.ready, go)
                 await ctx.tick()
             ctx.set(dut.bursts.ready, 0)
             assert covered == expected
+            assert ends == [0] * (len(ends) - 1) + [1]
 
     simulate(dut, (testbench, False))
 
@@ -179,6 +183,7 @@ def test_a_row_past_the_end_of_the_address_space_is_beyond_and_stays_so():
         await ctx.tick()
         ctx.set(dut.rows.valid, 0)
         ctx.set(dut.bursts.ready, 1)
+        await ctx.tick()
         beyond = []
         while ctx.get(dut.bursts.valid):
             beyond.append(ctx.get(dut.bursts.payload.beyond))

@@ -36,7 +36,7 @@ async def multiply(phone: Phone, rows: int, k: int, n: int, list_pages: int) -> 
     caps, driver = serving.caps, serving._lease.driver
     matrix = random.integers(-127, 128, (k, n), np.int8)
     packed = pack_weights(matrix, caps.n)
-    lists = await segment(phone, "descriptors", Kind.WORK, list_pages, random)
+    lists = await segment(phone, "descriptors", Kind.WORK, list_pages)
     length = NpuProducts.work_bytes([(k, n)], rows, caps)
     work = await segment(phone, "work", Kind.WORK, length // PAGE_BYTES, random)
     weights = await segment(phone, "weights", Kind.WEIGHTS, whole_pages(len(packed)) // PAGE_BYTES, random)

@@ -20,7 +20,9 @@ from flexserve_sw.monitor.layout import Extent
 from flexserve_sw.npu import pack_weights
 from flexserve_sw.serving import engine
 from flexserve_sw.serving.npu import NpuProducts
+from flexserve_sw.serving.parts import ListTooLong
 from flexserve_sw.serving.segments import Kind, whole_pages
+from tests.sw.designs.recalls import serve_with_recalls
 from tests.sw.llm import tiny
 from tests.sw.serving.test_attention import segment
 
@@ -142,3 +144,27 @@ def test_a_model_wider_than_the_pages_of_its_lists_is_served(tmp_path: Path, mon
     result = answer(tmp_path)
     assert (result["bit_exact"], result["reference_equal"], result["violations"]) == (True, True, 0)
     assert len(jobs(result, "layers.0.gate_up")) > 4
+
+
+@pytest.mark.parametrize("kv", ["float", "int8"])
+@pytest.mark.parametrize("gap", [900, 2100, 5300])
+def test_an_npu_taken_back_in_the_middle_of_a_part_changes_no_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: int, kv: str
+) -> None:
+    """What is left of a job has a list too, which may have no room where the job's own had: here every third time."""
+    lists: list[int] = []
+    rest = NpuProducts._rest
+
+    async def noting(self: NpuProducts, address: int, count: int, kept: int) -> tuple[int, int]:
+        lists.append(count)
+        if len(lists) % 3 == 0:
+            raise ListTooLong("No room")
+        return await rest(self, address, count, kept)
+
+    monkeypatch.setattr(engine, "_DESCRIPTOR_PAGES", 1)
+    monkeypatch.setattr(NpuProducts, "_rest", noting)
+    own = machine()
+    job = serve_with_recalls(own, {**options(tmp_path), "kv": kv, "gap": gap, "most": 40}, lambda message: None)
+    result = own.kernel.complete(own.spawn(job, name="serve"), limit=100_000_000)
+    assert (result["bit_exact"], result["reference_equal"], result["violations"]) == (True, True, 0)
+    assert len(lists) > 12

@@ -123,7 +123,7 @@ def check(argument: dict[str, Any]) -> Plan:
     prompt = checkpoint.tokenizer.encode(argument["prompt"])
     check_length(checkpoint.config, prompt, tokens)
     caps = Caps(n=array)
-    kv = _kv(argument["kv"], caps, positions=len(prompt) + tokens)
+    kv = _kv(argument["kv"], caps if design.npu else None, positions=len(prompt) + tokens)
     counts = _Counts.of(model, caps, kv, rows=len(prompt), positions=len(prompt) + tokens)
     layout = _layout(argument, design, platform, counts.total)
     _check_flash(argument, model)
@@ -161,14 +161,14 @@ def check(argument: dict[str, Any]) -> Plan:
     )
 
 
-def _kv(name: Any, caps: Caps, *, positions: int) -> Kv:
+def _kv(name: Any, caps: Caps | None, *, positions: int) -> Kv:
+    """Keys and values as they are wanted; ``caps`` are of the NPU that has to attend over them, if one has."""
     try:
         kv = Kv(name)
     except ValueError:
         names = ", ".join(choice.value for choice in Kv)
         raise UserError(f"Keys and values are kept as {names}, not as {name!r}.") from None
-    most = NpuAttention.most_positions(caps)
-    if kv is Kv.INT8 and positions > most:
+    if kv is Kv.INT8 and caps is not None and positions > (most := NpuAttention.most_positions(caps)):
         raise UserError(
             f"The NPU attends over {most} positions at most but prompt and answer have {positions}; choose a shorter"
             f" answer or keys and values as {Kv.INT8_CPU.value}."

@@ -9,17 +9,22 @@ import numpy as np
 
 from ..llm.arithmetic import Int8, Int32
 from ..llm.attention import causal_pairs, seen_positions
-from ..machine import BEAT_BYTES, PAGE_BYTES
+from ..machine import BEAT_BYTES
 from ..npu import Caps, Descriptor, Gemm, encode_program, gemm_program, pack_weights, packed_program
 from .kv import KvLayout
-from .npu import RESULT_BYTES, ListTooLong, NpuProducts
-from .segments import PagedSegment
+from .npu import RESULT_BYTES, NpuProducts
+from .parts import in_parts
+from .segments import PagedSegment, whole_pages
 from .space import Space
 
 __all__ = ["NpuAttention"]
 
 _ROWS = 32
 """Queries per head that one job takes at most: a job costs less than computing and moving what later ones don't see."""
+
+
+_Part = tuple[range, range]
+"""Queries of a prompt, and positions."""
 
 
 class NpuAttention:
@@ -75,21 +80,28 @@ class NpuAttention:
     async def scores(self, name: str, rows: int, count: int, queries: Int8, position: int) -> Int32:
         """``queries[T, heads, d]``, the first at ``position``, times the keys: ``[T, heads, count]``."""
         out = np.zeros((len(queries), self._layout.heads, count), np.int32)
+
+        async def job(part: _Part) -> None:
+            block, seen = (slice(cut.start, cut.stop) for cut in part)
+            out[block, :, seen] = await self._score_job(name, rows, part[1], queries[block])
+
         for block in self.blocks(self._layout, len(queries), position):
-            seen = range(position + block.stop)
-            sums = await self._scores(name, rows, seen, queries[block.start : block.stop])
-            out[block.start : block.stop, :, : len(seen)] = sums
+            await in_parts(name, (block, range(position + block.stop)), job, self._halves)
         self._count(len(queries), position)
         return np.where(seen_positions(len(queries), count, position), out, np.int32(0))
 
     async def mix(self, name: str, rows: int, count: int, weights: Int8, position: int) -> Int32:
         """``weights[T, heads, count]`` times the values: ``[T, heads, d]``."""
-        parts = []
+        out = np.zeros((len(weights), self._layout.heads, self._layout.head_dim), np.int32)
+
+        async def job(part: _Part) -> None:
+            block, seen = (slice(cut.start, cut.stop) for cut in part)
+            out[block] += await self._mix_job(name, rows, part[1], weights[block, :, seen])
+
         for block in self.blocks(self._layout, len(weights), position):
-            seen = range(position + block.stop)
-            parts.append(await self._mix(name, rows, seen, weights[block.start : block.stop, :, : len(seen)]))
+            await in_parts(name, (block, range(position + block.stop)), job, self._halves)
         self._count(len(weights), position)
-        return np.concatenate(parts)
+        return out
 
     def _sizes(self, rows: int, count: int) -> _Sizes:
         sizes = _Sizes(self._layout, rows, count, self._caps)
@@ -100,36 +112,16 @@ class NpuAttention:
     def _count(self, rows: int, position: int) -> None:
         self._products.macs += causal_pairs(self._layout.heads, rows, position) * self._layout.head_dim
 
-    async def _scores(self, name: str, rows: int, seen: range, queries: Int8) -> Int32:
-        """Products with the keys of some positions, in one job if its list is short enough."""
-        try:
-            return await self._score_job(name, rows, seen, queries)
-        except ListTooLong:
-            middle = len(queries) // 2
-            if middle:
-                halves = [await self._scores(name, rows, seen, part) for part in (queries[:middle], queries[middle:])]
-                return np.concatenate(halves)
-            return np.concatenate([await self._scores(name, rows, part, queries) for part in self._cut(seen)], axis=-1)
-
-    async def _mix(self, name: str, rows: int, seen: range, weights: Int8) -> Int32:
-        """Products with the values of some positions, in one job if its list is short enough."""
-        try:
-            return await self._mix_job(name, rows, seen, weights)
-        except ListTooLong:
-            middle = len(weights) // 2
-            if middle:
-                halves = [await self._mix(name, rows, seen, part) for part in (weights[:middle], weights[middle:])]
-                return np.concatenate(halves)
-            first, second = self._cut(seen)
-            sums = await self._mix(name, rows, first, weights[..., : len(first)])
-            return sums + await self._mix(name, rows, second, weights[..., len(first) :])
-
-    def _cut(self, seen: range) -> tuple[range, range]:
-        """Halves of some positions, in whole tiles; raises :class:`ListTooLong` for a single tile."""
+    def _halves(self, part: _Part) -> tuple[_Part, _Part] | None:
+        """Two parts: by queries, those of a single query by positions in whole tiles; None for a single tile."""
+        queries, seen = part
+        middle = queries.start + len(queries) // 2
+        if middle > queries.start:
+            return (range(queries.start, middle), seen), (range(middle, queries.stop), seen)
         middle = seen.start + self._layout.whole(len(seen)) // self._layout.array // 2 * self._layout.array
         if middle == seen.start:
-            raise ListTooLong("Not even the list of a single tile's job has room")
-        return range(seen.start, middle), range(middle, seen.stop)
+            return None
+        return (queries, range(seen.start, middle)), (queries, range(middle, seen.stop))
 
     def _encode(self, gemms: Sequence[Gemm]) -> bytes:
         return encode_program(self._space.scatter(_job(gemms, self._caps), self._caps))
@@ -218,10 +210,10 @@ class _Sizes:
         self.scores_stride, self.mix_stride = (_stride(columns, caps) for columns in (self.lanes, self.width))
         self.mix_row = -(-self.positions // layout.word) * layout.word
         tiles = caps.tiles(self.width) * caps.tiles(self.lanes)
-        self.scores_left = _whole_pages(self.blocks * tiles * caps.n * caps.n)
-        self.scores_sums = _whole_pages(self.blocks * self.positions * self.scores_stride)
-        self.mix_left = _whole_pages(self.blocks * self.queries * self.mix_row)
-        self.mix_sums = _whole_pages(self.blocks * self.queries * self.mix_stride)
+        self.scores_left = whole_pages(self.blocks * tiles * caps.n * caps.n)
+        self.scores_sums = whole_pages(self.blocks * self.positions * self.scores_stride)
+        self.mix_left = whole_pages(self.blocks * self.queries * self.mix_row)
+        self.mix_sums = whole_pages(self.blocks * self.queries * self.mix_stride)
         self.work = max(self.scores_left + self.scores_sums, self.mix_left + self.mix_sums)
 
     def blocks_first(self, heads: Int8) -> Int8:
@@ -282,7 +274,3 @@ def _stride(columns: int, caps: Caps) -> int:
     if columns > caps.n:
         return -(-columns // caps.n) * caps.n * 4
     return max(BEAT_BYTES, 4 << (columns - 1).bit_length())
-
-
-def _whole_pages(length: int) -> int:
-    return -(-length // PAGE_BYTES) * PAGE_BYTES

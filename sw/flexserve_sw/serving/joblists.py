@@ -94,9 +94,10 @@ class JobLists:
         They lie in pages of their own.
         """
         (a_addr, a_stride), (w_addr, w_bytes), (c_addr, c_stride) = a, w, c
+        stored = (m - 1) * c_stride + self._caps.tiles(n) * self._caps.n * 4
         frames: list[int] = []
         begins: list[int] = []
-        for address, length in ((a_addr, m * a_stride), (w_addr, w_bytes), (c_addr, m * c_stride)):
+        for address, length in ((a_addr, m * a_stride), (w_addr, w_bytes), (c_addr, stored)):
             begins.append(len(frames) * PAGE_BYTES + address % PAGE_BYTES)
             frames += self._space.frames(address, length)
         sizes = _Sizes(m, k, n, begins[0], a_stride, begins[1], begins[2], c_stride)

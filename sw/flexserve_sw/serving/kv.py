@@ -140,8 +140,8 @@ class CpuAttention:
 class PagedInt8Cache(Paged):
     """Two segments per layer, laid out by :class:`KvLayout`.
 
-    ``check`` is given every product with what the reference makes of the same integers; ``scratch`` are the segments
-    that products work in.
+    ``check`` is given every product with what the reference makes of the same integers, and the bits of scales that
+    are read with those that were appended; ``scratch`` are the segments that products work in.
     """
 
     def __init__(
@@ -208,7 +208,9 @@ class PagedInt8Cache(Paged):
             segment, lambda: self._pager.space.load(segment.address, length), pages=range(layout.pages(used)[1])
         )
         floats = np.frombuffer(raw, "<f4").reshape(used, -1)[:, : 2 * layout.kv_heads]
-        return floats.reshape(used, 2, layout.kv_heads).astype(np.float32)
+        scales = floats.reshape(used, 2, layout.kv_heads).astype(np.float32)
+        self._check(scales.view(np.int32), (await self._reference.scales(layer)).view(np.int32))
+        return scales
 
     async def scores(self, layer: int, queries: Int8, position: int) -> Int32:
         """Exact products with the keys."""

@@ -20,10 +20,11 @@ from ..platforms import Platform
 from ..regs import GATE_SECURE, NpuFault, RecallCommand, RecallResult
 from ..timeline import Timeline
 from .joblists import JobLists
-from .segments import PagedSegment
+from .parts import ListTooLong, in_parts
+from .segments import PagedSegment, whole_pages
 from .space import Space
 
-__all__ = ["BorrowedNpu", "ListTooLong", "NpuLease", "NpuProducts", "OwnNpu", "RESULT_BYTES", "ROW_BLOCK"]
+__all__ = ["BorrowedNpu", "NpuLease", "NpuProducts", "OwnNpu", "RESULT_BYTES", "ROW_BLOCK"]
 
 ROW_BLOCK = 128
 """Rows of activations that one job takes at most: bounds the working memory."""
@@ -147,10 +148,6 @@ class BorrowedNpu:
                 raise CommandRefused(RecallCommand.RELEASE, outcome)
 
 
-class ListTooLong(MemoryError):
-    """No run of neighbouring pages, were it empty, has room for a list of descriptors; a smaller job may have."""
-
-
 @dataclass
 class _DescriptorPool:
     """Job lists in memory, kept until a page of theirs moves: of the list, or of what its job reads and writes.
@@ -219,6 +216,29 @@ class _DescriptorPool:
         raise AssertionError("The longest run is empty now")
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some rows and columns of a product. Its text is what its job's name ends with."""
+
+    rows: range
+    columns: range
+
+    def halves(self, tile: int) -> tuple[_Part, _Part] | None:
+        """Two parts, in whole tiles of columns; only what is one such tile is cut by rows. None for a single row."""
+        middle = self.columns.start + -(-len(self.columns) // tile) // 2 * tile
+        if middle > self.columns.start:
+            halves = range(self.columns.start, middle), range(middle, self.columns.stop)
+            return _Part(self.rows, halves[0]), _Part(self.rows, halves[1])
+        if len(self.rows) == 1:
+            return None
+        middle = self.rows.start + len(self.rows) // 2
+        halves = range(self.rows.start, middle), range(middle, self.rows.stop)
+        return _Part(halves[0], self.columns), _Part(halves[1], self.columns)
+
+    def __str__(self) -> str:
+        return "".join(f"[{cut.start}:{cut.stop}]" for cut in (self.rows, self.columns))
+
+
 class NpuProducts:
     """Products ``x[T, K] W[K, N]`` by jobs: rows into memory, doorbell, interrupt, sums out of memory.
 
@@ -260,7 +280,7 @@ class NpuProducts:
         for k, n in shapes:
             a_stride, c_stride = cls.strides(k, n, caps)
             block = cls.rows_at_once(rows, k, n, caps)
-            most = max(most, _whole_pages(block * a_stride) + _whole_pages(block * c_stride))
+            most = max(most, whole_pages(block * a_stride) + whole_pages(block * c_stride))
         return most
 
     async def product(self, name: str, tensor: Tensor, weights: int, x: Int8) -> Int32:
@@ -277,16 +297,28 @@ class NpuProducts:
         (k, n), rows = tensor.shape, len(x)
         a_stride, c_stride = self.strides(k, n, self._caps)
         a = self._work.address
-        c = a + _whole_pages(rows * a_stride)
+        c = a + whole_pages(rows * a_stride)
         padded = np.zeros((rows, a_stride), np.int8)
         padded[:, :k] = x
         await self._space.store(a, padded.tobytes())
-        touched = ((a, rows * a_stride), (c, rows * c_stride), (weights, tensor.size))
+        tile = self._caps.n
 
-        def encoded() -> bytes:
-            return self._lists.gemm(rows, k, n, a=(a, a_stride), w=(weights, tensor.size), c=(c, c_stride))
+        async def job(part: _Part) -> None:
+            # Of the packed weights, some tiles' columns lie together.
+            count, columns = len(part.rows), len(part.columns)
+            tiles = self._caps.tiles(k) * tile * tile
+            w, w_bytes = weights + part.columns.start // tile * tiles, self._caps.tiles(columns) * tiles
+            left, into = a + part.rows.start * a_stride, c + part.rows.start * c_stride + part.columns.start * 4
+            stored = (count - 1) * c_stride + self._caps.tiles(columns) * tile * 4
+            touched = ((left, count * a_stride), (into, stored), (w, w_bytes))
 
-        await self.job((name, rows, weights), touched, encoded, rows=rows)
+            def encoded() -> bytes:
+                return self._lists.gemm(count, k, columns, a=(left, a_stride), w=(w, w_bytes), c=(into, c_stride))
+
+            whole = part == _Part(range(rows), range(n))
+            await self.job((name if whole else f"{name}{part}", rows, weights), touched, encoded, rows=count)
+
+        await in_parts(name, _Part(range(rows), range(n)), job, lambda part: part.halves(tile))
         self.macs += rows * k * n
         raw = await self._space.load(c, rows * c_stride)
         return np.frombuffer(raw, "<i4").reshape(rows, c_stride // 4)[:, :n]
@@ -341,7 +373,3 @@ class NpuProducts:
         place = self._pool.place(len(rest))
         await self._space.store(place, rest)
         return self._space.physical(place), len(rest) // size
-
-
-def _whole_pages(length: int) -> int:
-    return -(-length // PAGE_BYTES) * PAGE_BYTES

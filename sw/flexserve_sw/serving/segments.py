@@ -8,7 +8,12 @@ from enum import Enum
 from ..machine import PAGE_BYTES, Event
 from .image import StoredSegment
 
-__all__ = ["Kind", "PagedSegment"]
+__all__ = ["Kind", "PagedSegment", "whole_pages"]
+
+
+def whole_pages(length: int) -> int:
+    """Bytes, rounded up to whole pages."""
+    return -(-length // PAGE_BYTES) * PAGE_BYTES
 
 
 class Kind(Enum):

@@ -11,9 +11,8 @@ import pytest
 from flexserve_sw.llm import Int8KvCache, ModelConfig, default_checkpoint, held_out_text, perplexity, read_checkpoint
 from flexserve_sw.llm.arithmetic import Float, Int8, Int32, ordered_sum
 from flexserve_sw.llm.attention import attend_float, attend_int8, causal_pairs, score_products, value_products
-from flexserve_sw.llm.model import FreeCpu, Work, drive
-from flexserve_sw.llm.reference import KvCache, complete
-from tests.sw.llm import tiny
+from flexserve_sw.llm.model import Cache, FreeCpu, Work, drive, generate
+from flexserve_sw.llm.reference import KvCache, complete, reference_weights
 
 LONG = ModelConfig(dim=96, hidden=96, layers=1, heads=6, kv_heads=2, vocab=64, seq_len=1024)
 """Three query heads to a head of keys."""
@@ -180,8 +179,15 @@ def test_a_foreign_model_predicts_as_well_with_int8_keys_and_values(shared_data:
 
 
 def test_an_answer_tells_which_arithmetic_it_came_from() -> None:
-    model = tiny.checkpoint()
-    assert complete(model, "a he cab", 12, kv="int8") == complete(model, "a he cab", 12, kv="int8")
-    prompt = "Once upon a time"
-    embedded = default_checkpoint()
-    assert complete(embedded, prompt, 24, kv="int8").tokens != complete(embedded, prompt, 24).tokens
+    embedded, prompt = default_checkpoint(), "Once upon a time"
+
+    def answer(cache: Cache) -> tuple[int, ...]:
+        tokens = embedded.tokenizer.encode(prompt)
+        weights, cpu = reference_weights(embedded), FreeCpu()
+        stops = embedded.tokenizer.stops
+        return tuple(drive(generate(embedded.config, tokens, 24, weights=weights, cache=cache, cpu=cpu, stops=stops)))
+
+    whole, quantised = answer(KvCache(embedded.config)), answer(Int8KvCache(embedded.config))
+    assert whole != quantised
+    assert complete(embedded, prompt, 24, kv="float").tokens == whole
+    assert complete(embedded, prompt, 24, kv="int8").tokens == quantised

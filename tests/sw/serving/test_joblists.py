@@ -50,3 +50,17 @@ def test_list_over_a_page_that_is_not_in_memory_is_not_made() -> None:
     space.unmap(41)
     with pytest.raises(NotResident, match="Page 41 "):
         JobLists(space, Caps()).gemm(1, 96, 192, a=(0, 96), w=(40 * PAGE_BYTES, 6 * 12 * 256), c=(PAGE_BYTES, 768))
+
+
+def test_columns_of_a_result_need_no_page_behind_it() -> None:
+    """The last 16 of 64 columns: what is behind the last row's end need not be in memory."""
+    caps, space = Caps(), laid_out(np.random.default_rng(2), 60)
+    space.unmap(11)
+    encoded = JobLists(space, caps).gemm(
+        32, 64, 16, a=(0, 64), w=(5 * PAGE_BYTES, 4 * 256), c=(9 * PAGE_BYTES + 48 * 4, 64 * 4)
+    )
+    program = gemm_program(
+        m=32, k=64, n=16, a_addr=0, a_stride=64, w_addr=5 * PAGE_BYTES, c_addr=9 * PAGE_BYTES + 48 * 4, c_stride=64 * 4,
+        caps=caps,
+    )  # fmt: skip
+    assert encoded == encode_program(space.scatter(program, caps))

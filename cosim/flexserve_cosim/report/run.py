@@ -88,7 +88,7 @@ def _cards(run: Mapping[str, Any]) -> list[Card]:
         (
             "yes" if run["bit_exact"] else "NO",
             "Bit-exact",
-            f"{run['compared_values']:,} int32 results compared with the reference",
+            f"{run['compared_values']:,} values compared with the reference",
         )
     ]
     designs, ratios = run["designs"], run["ttft_ratios"]

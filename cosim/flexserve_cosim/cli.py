@@ -322,9 +322,9 @@ def info_command() -> None:
 
 
 def console() -> Console:
-    """Standard output; wide enough for the tables where there is no terminal to fit."""
+    """Standard output; wide enough for the tables: a terminal that is not breaks lines, but cuts no number."""
     plain = Console()
-    return plain if plain.is_terminal else Console(width=WIDTH)
+    return plain if plain.width >= WIDTH else Console(width=WIDTH)
 
 
 def _on_terminate(number: int, frame: FrameType | None) -> None:

@@ -100,7 +100,8 @@ def _cards(run: Mapping[str, Any]) -> list[Card]:
     cards += [(f"{ratio:.2f}×", f"{name} TTFT", "relative to flexserve") for name, ratio in ratios.items()]
     if run.get("recall", {}).get("recalls"):
         equal = "the answer is the same" if run["recall"]["tokens_equal"] else "the answer CHANGED"
-        below = f"cycles, {run['recall']['pages']} pages; {equal}"
+        longest = max(run["recall"]["recalls"], key=lambda recall: recall["latency_cycles"])
+        below = f"cycles, {longest['pages']} of {run['recall']['pages']} pages; {equal}"
         cards.append((f"{run['recall']['latency_cycles_max']:,}", "Longest recall", below))
     cards.append((f"{run['violations']:,}", "Violations seen", "accesses the filter denied"))
     cards.append(

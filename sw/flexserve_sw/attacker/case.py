@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -124,7 +125,9 @@ def select(attacks: dict[str, Attack[M]], names: str | Iterable[str] | None) -> 
     wanted = list(attacks) if names is None else [names] if isinstance(names, str) else list(names)
     for name in wanted:
         if name not in attacks:
-            raise UserError(f"There is no attack {name!r}; choose one of {', '.join(attacks)}.")
+            near = get_close_matches(name, attacks)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise UserError(f"There is no attack {name!r}: {hint}flexserve attack --list shows all {len(attacks)}.")
     return [case for name, case in attacks.items() if name in wanted]
 
 

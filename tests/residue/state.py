@@ -60,14 +60,21 @@ def scrub(design: Ternary, *, limit: int) -> int:
     """Scrub an NPU whose whole state and whose inputs are unknown, as the gate does it; return the cycles.
 
     Known is what a scrub begins with: the gate asks for it and no frame is live, the controller is idle and has not
-    scrubbed yet, and no job is queued or about to be, which is what ``drained`` says.
+    scrubbed yet, and no job is queued or about to be. ``drained`` says so of the jobs: with any of them it is not high.
     """
     for name, value in (("rst", 0), ("drain", 1), ("scrub", 1), ("live_normal", 0), ("live_secure", 0)):
         design.assume(design.net(name), value)
-    for name in ("control_state", "finished", "frames.queue.level", "frames.normal_ring", "frames.secure_ring"):
+    for name in ("control_state", "finished"):
         design.assume(design.net(name), 0)
-    design.settle()
     (drained,), (scrubbed,) = design.net("drained"), design.net("scrubbed")
+    jobs = [bit for name in ("queue.level", "normal_ring", "secure_ring") for bit in design.net(f"frames.{name}")]
+    for bit in jobs:
+        design.assume([bit], 1)
+        design.settle()
+        if design.read(drained) != 0:
+            raise ValueError("With a job queued or about to be the NPU must not be drained")
+        design.assume([bit], 0)
+    design.settle()
     if design.read(drained) != 1 or design.read(scrubbed) != 0:
         raise ValueError("A scrub must begin drained and not scrubbed")
     for cycle in range(1, limit + 1):

@@ -287,7 +287,7 @@ class FlexNpu(wiring.Component):
         finished = Signal()
         clearing, stopping = Signal(), Signal()
         # These reach ten thousand registers and every memory, so they come from registers, a cycle after the state that
-        # asks for them. No unit moves between stop and clear: it is stopped until it is cleared.
+        # asks for them. From stop to clear nothing new is requested, read or announced; pipelines run out.
         m.d.sync += [
             self._clear.eq(clearing),
             self._stop.eq(stopping),

@@ -154,3 +154,32 @@ def test_draining_a_busy_npu_aborts_its_jobs_and_reports_it_to_their_owner(when)
         assert await bench.access(ctx, True, REG.FAULT) == 0
 
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("ahead", range(4))
+def test_doorbell_of_the_last_live_cycles_is_aborted_before_the_npu_is_reported_as_drained(ahead):
+    """The doorbell is on its way when the gate takes the NPU: drained must not be told and taken back."""
+    bench = Bench(PARAMS)
+
+    async def testbench(ctx):
+        dut = bench.dut
+        await bench.access(ctx, False, REG.IRQ_ENABLE, 3)
+        await bench.ring(ctx, LIST, 4)
+        if ahead:
+            await ctx.tick().repeat(ahead)
+        ctx.set(dut.live_normal, 0)
+        ctx.set(dut.drain, 1)
+        seen = []
+        for _ in range(60):
+            seen.append(ctx.get(dut.drained))
+            await ctx.tick()
+        assert seen == sorted(seen), "drained was told and taken back"
+        assert seen[-1]
+        assert not seen[0]
+        assert bench.ram.quiet()
+        await bench.hand_over(ctx, secure=True, ticket=1)
+        assert not ctx.get(dut.irq_s)
+        await bench.hand_over(ctx, secure=False)
+        assert (await bench.fault(ctx))[0] == NpuFault.ABORTED
+
+    bench.run(testbench)

@@ -1,6 +1,8 @@
 """The timing diagrams of the documentation show what the RTL does today."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +26,11 @@ def test_the_integration_guide_shows_every_diagram() -> None:
     assert [name for name in DIAGRAMS if f"](timing/{name}.svg)" not in guide] == []
 
 
-def lane(*samples: object, label: object = None, marks: tuple[tuple[str, str, int], ...] = ()) -> dict[str, object]:
+def lane(
+    *samples: object, label: Callable[[Any], str] | None = None, marks: tuple[tuple[str, str, int], ...] = ()
+) -> dict[str, object]:
     """The lane that samples of one row become."""
-    row = Row("x", None, label)  # type: ignore[arg-type]
+    row = Row("x", None, label)
     row.samples = list(samples)
     return Diagram("", {"g": [row]}, marks=list(marks)).source()["signal"][2][1]
 

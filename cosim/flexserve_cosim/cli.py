@@ -250,7 +250,10 @@ def bench_fpga_command(
         list[str] | None, typer.Option(help="filter, filter-small, filter-cached or npu-8x8; repeatable, default all.")
     ] = None,
     place: Annotated[bool, typer.Option(help="Place, for the frequency.")] = True,
-    route: Annotated[bool, typer.Option(help="Route too; without, the frequency is an estimate.")] = True,
+    route: Annotated[
+        bool | None,
+        typer.Option(help="Route too; without, the frequency is an estimate. By default all but the NPU."),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that one tool may take.")] = 3600,
     json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
 ) -> None:

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from flexserve_cosim.npubench.alone import Alone, Conditions
+from flexserve_cosim.npubench.alone import MEMORY_BYTES, Alone, Conditions
 from flexserve_cosim.npubench.campaign import VARIANTS, Mismatch, case, check, draw
 from flexserve_cosim.npubench.faults import FAULTS, provoke
-from flexserve_cosim.npubench.lists import RESULTS, check_lists, token_list
+from flexserve_cosim.npubench.lists import RESULTS, SOURCES, check_lists, token_list
 from flexserve_cosim.npubench.suite import DECODE, GROUPS, PREFILL, RANDOM, SWEEP, YARDSTICKS, figures, measure
 from flexserve_cosim.report.npu import npu_page
 from flexserve_sw.npu import Load
@@ -73,6 +73,20 @@ def test_lists_need_their_tokens(npu, monkeypatch):
     complaints = [complaint for seed in range(SEED, SEED + 10) if (complaint := _complaint(npu, seed))]
     assert len(complaints) >= 8
     assert all(int(re.search(r"first at (0x\w+)", text)[1], 16) in RESULTS for text in complaints)
+
+
+@pytest.mark.parametrize("where", [0x800, SOURCES.start + 100, RESULTS.start + 5, MEMORY_BYTES - 1])
+def test_a_byte_that_no_list_stores_is_noticed_wherever_it_is(npu, monkeypatch, where):
+    """Control: a store that goes astray, to a list's sources, below them or far away."""
+    run = npu.run
+
+    def astray(job, address):
+        outcome = run(job, address)
+        npu.memory[where] ^= 1
+        return outcome
+
+    monkeypatch.setattr(npu, "run", astray)
+    assert f"1 bytes differ, first at {where:#x};" in _complaint(npu, SEED)
 
 
 def _complaint(npu, seed):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from flexserve_sw.fast import FastMachine, FlashTiming
+from flexserve_sw.fast.job import Port
+from flexserve_sw.fast.program import Program
 from flexserve_sw.machine import PAGE_BYTES, Interrupt, Response
 from flexserve_sw.npu import (
     Caps,
@@ -129,6 +131,31 @@ def test_both_sides_of_a_product_may_begin_at_the_same_place() -> None:
             np.testing.assert_array_equal(found, expected * (2 if number == 3 else 1))
 
     run(program)
+
+
+def test_a_job_that_met_a_page_in_its_scrub_is_done_at_once_when_the_page_is_there_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing begins when a page comes back, so what was refused is asked again: else its time would stay a guess."""
+    reaches, asked = Port.reaches_all, list[bool]()
+
+    def listen(port: Port, program: Program) -> bool:
+        asked.append(reaches(port, program))
+        return asked[-1]
+
+    monkeypatch.setattr(Port, "reaches_all", listen)
+    job = [Store(address=WINDOW * PAGE_BYTES, stride=64, rows=32, n=16, c_base=0, c_step=32)]
+
+    async def program(machine: FastMachine) -> None:
+        await lend(machine, WINDOW, 1)
+        await machine.store(JOBS, encode_program(job), by=N)
+        await command(machine, C.RELEASE, WINDOW, by=S)
+        for _ in range(2):
+            await ring(machine, JOBS, len(job))
+            await machine.delay(6_000)
+
+    run(program)
+    assert asked == [False, True]
 
 
 def test_denied_page_in_a_job_is_a_bus_error_at_its_address_and_the_npu_stays_usable() -> None:

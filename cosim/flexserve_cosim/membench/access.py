@@ -31,10 +31,11 @@ def _play(driver: Driver, *steps: Step) -> tuple[list[Record], list[Record]]:
     """Run the traffic that is set to its end; records in cycles since it began."""
     outcomes, _ = driver.play(Step("B"), *steps, Step("D"))
     zero = outcomes[0].began
-    return tuple(  # type: ignore[return-value]
+    reads, writes = (
         [r._replace(**{f: getattr(r, f) - zero for f in Record._fields[:5]}) for r in records]
         for records in driver.records()
     )
+    return reads, writes
 
 
 def added_latency(phone: Phone, wires: Driver) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""What the registers of the grace periods' timers must show, by the golden table."""
+"""Reads of the grace periods' timers, judged by the golden table."""
 
 from __future__ import annotations
 

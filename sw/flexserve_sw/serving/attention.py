@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -123,72 +123,82 @@ class NpuAttention:
             return None
         return (queries, range(seen.start, middle)), (queries, range(middle, seen.stop))
 
-    def _encode(self, gemms: Sequence[Gemm]) -> bytes:
-        return encode_program(self._space.scatter(_job(gemms, self._caps), self._caps))
-
     async def _score_job(self, name: str, rows: int, seen: range, queries: Int8) -> Int32:
-        layout, caps, space = self._layout, self._caps, self._space
+        layout, caps = self._layout, self._caps
         sizes = self._sizes(len(queries), len(seen))
         rows += seen.start * layout.row_bytes
-        at, into = self._work.address, self._work.address + sizes.scores_left
         operands = b"".join(pack_weights(part, caps.n) for part in sizes.diagonal(queries))
+        result = sizes.positions * sizes.scores_stride
+
+        def gemm(block: int, at: int, into: int) -> Gemm:
+            return Gemm(
+                m=sizes.positions,
+                k=sizes.width,
+                n=sizes.lanes,
+                a_addr=rows + block * sizes.width,
+                a_stride=layout.row_bytes,
+                w_addr=at + block * (len(operands) // sizes.blocks),
+                c_addr=into + block * result,
+                c_stride=sizes.scores_stride,
+            )
+
+        sums = await self._job(name, rows, seen, sizes, operands, sizes.scores_left, result, gemm)
+        by_block = sums.reshape(sizes.blocks, sizes.positions, -1)
+        return sizes.rows_first(by_block[:, : len(seen), : sizes.queries].swapaxes(1, 2))
+
+    async def _mix_job(self, name: str, rows: int, seen: range, weights: Int8) -> Int32:
+        layout = self._layout
+        sizes = self._sizes(len(weights), len(seen))
+        rows += seen.start * layout.row_bytes
+        left = np.zeros((sizes.blocks, sizes.queries, sizes.mix_row), np.int8)
+        left[..., : len(seen)] = sizes.blocks_first(weights)
+        result = sizes.queries * sizes.mix_stride
+
+        def gemm(block: int, at: int, into: int) -> Gemm:
+            return Gemm(
+                m=sizes.queries,
+                k=sizes.positions,
+                n=sizes.width,
+                a_addr=at + block * sizes.queries * sizes.mix_row,
+                a_stride=sizes.mix_row,
+                w_addr=rows + layout.half + block * sizes.width,
+                w_stride=layout.row_bytes,
+                c_addr=into + block * result,
+                c_stride=sizes.mix_stride,
+            )
+
+        sums = await self._job(name, rows, seen, sizes, left.tobytes(), sizes.mix_left, result, gemm)
+        return sizes.own_heads(sums.reshape(sizes.blocks, sizes.queries, -1)[..., : sizes.width])
+
+    async def _job(
+        self,
+        name: str,
+        rows: int,
+        seen: range,
+        sizes: _Sizes,
+        operands: bytes,
+        room: int,
+        result: int,
+        gemm: Callable[[int, int, int], Gemm],
+    ) -> Int32:
+        """One job with ``operands`` beside the cached rows at ``rows``; returns the sums as they lie in memory.
+
+        ``room`` bytes of working memory are for the operands, the sums come behind, ``result`` bytes of them per block;
+        ``gemm`` makes the GEMM of a block, for operands and sums at these addresses.
+        """
+        at, stored, space = self._work.address, sizes.blocks * result, self._space
+        into = at + room
         await space.store(at, operands)
 
         def encode() -> bytes:
-            return self._encode(
-                [
-                    Gemm(
-                        m=sizes.positions,
-                        k=sizes.width,
-                        n=sizes.lanes,
-                        a_addr=rows + block * sizes.width,
-                        a_stride=layout.row_bytes,
-                        w_addr=at + block * (len(operands) // sizes.blocks),
-                        c_addr=into + block * sizes.positions * sizes.scores_stride,
-                        c_stride=sizes.scores_stride,
-                    )
-                    for block in range(sizes.blocks)
-                ]
-            )
+            descriptors = _descriptors([gemm(block, at, into) for block in range(sizes.blocks)], self._caps)
+            return encode_program(space.scatter(descriptors, self._caps))
 
-        stored = sizes.blocks * sizes.positions * sizes.scores_stride
-        touched = ((at, sizes.scores_left + stored), (rows, sizes.positions * layout.row_bytes))
-        await self._products.job(_key(name, sizes, seen), touched, encode, rows=len(queries))
-        sums = np.frombuffer(await space.load(into, stored), "<i4").reshape(sizes.blocks, sizes.positions, -1)
-        return sizes.rows_first(sums[:, : len(seen), : sizes.queries].swapaxes(1, 2))
-
-    async def _mix_job(self, name: str, rows: int, seen: range, weights: Int8) -> Int32:
-        layout, space = self._layout, self._space
-        sizes = self._sizes(len(weights), len(seen))
-        rows += seen.start * layout.row_bytes
-        at, into = self._work.address, self._work.address + sizes.mix_left
-        left = np.zeros((sizes.blocks, sizes.queries, sizes.mix_row), np.int8)
-        left[..., : len(seen)] = sizes.blocks_first(weights)
-        await space.store(at, left.tobytes())
-
-        def encode() -> bytes:
-            return self._encode(
-                [
-                    Gemm(
-                        m=sizes.queries,
-                        k=sizes.positions,
-                        n=sizes.width,
-                        a_addr=at + block * sizes.queries * sizes.mix_row,
-                        a_stride=sizes.mix_row,
-                        w_addr=rows + layout.half + block * sizes.width,
-                        w_stride=layout.row_bytes,
-                        c_addr=into + block * sizes.queries * sizes.mix_stride,
-                        c_stride=sizes.mix_stride,
-                    )
-                    for block in range(sizes.blocks)
-                ]
-            )
-
-        stored = sizes.blocks * sizes.queries * sizes.mix_stride
-        touched = ((at, sizes.mix_left + stored), (rows, sizes.positions * layout.row_bytes))
-        await self._products.job(_key(name, sizes, seen), touched, encode, rows=len(weights))
-        sums = np.frombuffer(await space.load(into, stored), "<i4").reshape(sizes.blocks, sizes.queries, -1)
-        return sizes.own_heads(sums[..., : sizes.width])
+        touched = ((at, room + stored), (rows, sizes.positions * self._layout.row_bytes))
+        # Parts of a job have names of their own.
+        key = name if seen.start == 0 else f"{name}.{seen.start}", sizes.rows, sizes.positions
+        await self._products.job(key, touched, encode, rows=sizes.rows)
+        return np.frombuffer(await space.load(into, stored), "<i4")
 
 
 class _Sizes:
@@ -245,11 +255,7 @@ class _Sizes:
         return self.rows_first(own.reshape(self.blocks, self.queries, -1))
 
 
-def _key(name: str, sizes: _Sizes, seen: range) -> tuple[str, int, int]:
-    return name if seen.start == 0 else f"{name}.{seen.start}", sizes.rows, sizes.positions
-
-
-def _job(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
+def _descriptors(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
     """One job: a single GEMM by the best of all plans; of several each cut to what can be packed."""
     if len(gemms) == 1:
         return gemm_program(**vars(gemms[0]), caps=caps)

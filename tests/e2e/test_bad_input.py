@@ -148,12 +148,16 @@ def test_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_unknown_attack_lists_the_known_ones(
+def test_unknown_attack_is_said_with_how_to_list_the_known_ones(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = in_process(capsys, monkeypatch, "attack", "--attack", "bribery")
     assert is_one_sentence(done), done
-    assert "cpu-read" in done.stderr
+    assert "'bribery'" in done.stderr
+    assert "flexserve attack --list" in done.stderr
+    listed = in_process(capsys, monkeypatch, "attack", "--list")
+    assert listed.returncode == 0
+    assert "cpu-read" in listed.stdout
 
 
 @pytest.mark.parametrize(

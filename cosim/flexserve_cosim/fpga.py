@@ -92,11 +92,13 @@ def cost_of(design: str, ip: str, params: SocParams, folder: Path, *, place: boo
 
 def _synthesis(ip: str, top: str) -> str:
     """Commands from sources to ``netlist.json``."""
+    # Registers that are copied so that none reaches too far would be merged again.
+    copies = f"hierarchy -top {top}; proc; setattr -set keep 1 a:keep %ci1:+[Q] t:* %i"
     if ip != "npu":
-        return f"synth_ecp5 -top {top} -json netlist.json"
+        return f"{copies}; synth_ecp5 -top {top} -json netlist.json"
     # Yosys 0.70 fails an assertion when abc9 gives the NPU's hundred thousand nets back; abc maps it.
     first, last = (f"synth_ecp5 -top {top} -run {span}" for span in ("begin:map_luts", "map_cells:"))
-    return f"{first}; abc -dress -lut 4:7; clean; {last} -json netlist.json"
+    return f"{copies}; {first}; abc -dress -lut 4:7; clean; {last} -json netlist.json"
 
 
 def _blocks(stat: dict[str, Any], top: str) -> dict[str, dict[str, int]]:

@@ -84,7 +84,7 @@ class Dispatcher(wiring.Component):
 
     Latency and ordering
     --------------------
-    Ten cycles per descriptor. One multiplier serves all checks in turn; what depends on a descriptor is in registers a
+    Eleven cycles per descriptor. One multiplier serves all checks in turn; what depends on a descriptor is in registers a
     cycle before it is needed.
     """
 
@@ -118,16 +118,18 @@ class Dispatcher(wiring.Component):
         self._load, self._matmul, self._store = (data.View(shape, word) for shape in (_LOAD, _MATMUL, _STORE))
         op = self._load.op
         self._derive(m)
-        multiply = Signal(range(5))
+        multiply = Signal(range(6))
         factors = [Signal(16, name=f"factor_{side}") for side in ("left", "right")]
         failed = Signal()
         products = [Signal(32, name=f"product_{i}") for i in range(3)]
         bad, bad_now = Signal(), Signal()
-        range_ok = Signal()
+        range_ok, range_ok_now = Signal(), Signal()
         beyond, beyond_now = Signal(), Signal()
         taken = Signal()
-        self._judge(m, products, bad_now, range_ok, beyond_now)
-        m.d.sync += [bad.eq(bad_now), beyond.eq(beyond_now)]
+        settled = Signal()  # units are idle, and were so a cycle ago: what says so comes from all over the NPU
+        m.d.sync += settled.eq(self.units_idle & ~taken)
+        self._judge(m, products, bad_now, range_ok_now, beyond_now)
+        m.d.sync += [bad.eq(bad_now), range_ok.eq(range_ok_now), beyond.eq(beyond_now)]
         self._commands(m, index, products)
         m.d.comb += [self.code.eq(code), self.index.eq(index)]
         m.d.comb += self.where.eq(Mux(code == NpuFault.BUS_ERROR, self._load.addr, place))
@@ -138,7 +140,7 @@ class Dispatcher(wiring.Component):
                     m.next = "FIRST"
             with m.State("FIRST"):
                 with m.If(left == 0):
-                    with m.If(self.units_idle):
+                    with m.If(settled):
                         m.d.comb += self.done.eq(1)
                         m.next = "IDLE"
                 with m.Else():
@@ -163,7 +165,7 @@ class Dispatcher(wiring.Component):
                 for i, product in enumerate(products):
                     with m.If(multiply == i + 1):
                         m.d.sync += product.eq(factors[0] * factors[1])
-                with m.If(multiply == 4):
+                with m.If(multiply == 5):
                     m.next = "JUDGE"
             with m.State("JUDGE"):
                 m.next = "REFUSE"
@@ -187,12 +189,12 @@ class Dispatcher(wiring.Component):
                         with m.Case(operation):
                             m.d.comb += [unit.valid.eq(1), taken.eq(unit.ready)]
                     with m.Default():
-                        m.d.comb += taken.eq(self.units_idle)
+                        m.d.comb += taken.eq(settled)
                 with m.If(taken):
                     m.d.sync += [left.eq(left - 1), index.eq(index + 1), place.eq(place + 32)]
                     m.next = "FIRST"
             with m.State("REFUSE"):
-                with m.If(self.units_idle):
+                with m.If(settled):
                     m.d.comb += self.fault.eq(1)
         return m
 

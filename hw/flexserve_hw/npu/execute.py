@@ -42,7 +42,7 @@ class ExecuteUnit(wiring.Component):
     c_en, c_row : In, c_ok : Out, c_data : Out
         Accumulator read-out, see :class:`~flexserve_hw.npu.accumulator.Accumulator`.
     stop : In(1)
-        Issue nothing more.
+        From the next cycle on, issue nothing more; stays high until the unit is reset.
     idle : Out(1)
         Nothing taken is unfinished.
     row : Out(1)
@@ -139,7 +139,7 @@ class ExecuteUnit(wiring.Component):
         w_rows = [Signal(range(n), name=f"w_row_{stage}") for stage in range(2)]
         w_masks = [Signal(n, name=f"w_mask_{stage}") for stage in range(2)]
         m.d.comb += [
-            go.eq(loading & ~self.stop & ((row != 0) | ~ahead | tile_taken)),
+            go.eq(loading & ((row != 0) | ~ahead | tile_taken)),
             self.w_en.eq(go),
             self.w_addr.eq(addr),
         ]
@@ -184,6 +184,8 @@ class ExecuteUnit(wiring.Component):
                 column.eq(command.w_base),
                 step.eq(command.w_step),
             ]
+        with m.If(self.stop):
+            m.d.sync += loading.eq(0)
         m.d.comb += [array.w_en.eq(w_en[1]), array.w_row.eq(w_rows[1])]
         for lane in range(n):
             place = slice(8 * lane, 8 * lane + 8)
@@ -218,7 +220,7 @@ class ExecuteUnit(wiring.Component):
         tile_end = Signal()
         end = Signal()
         m.d.comb += [
-            issue.eq(active & ~self.stop & (~first | ahead)),
+            issue.eq(active & (~first | ahead)),
             tile_taken.eq(issue & first),
             tile_end.eq(issue & last),
             end.eq(tile_end & k_end & n_end),
@@ -282,6 +284,8 @@ class ExecuteUnit(wiring.Component):
                     c_tile.eq(pending.c_base),
                     c_addr.eq(pending.c_base),
                 ]
+        with m.If(self.stop):
+            m.d.sync += active.eq(0)
         m.d.sync += [stages[0].valid.eq(issue), stages[0].first.eq(tile_taken), stages[0].end.eq(end)]
         with m.If(issue):
             m.d.sync += [

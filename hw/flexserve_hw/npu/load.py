@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.buffer import StreamQueue
+from ..bus.buffer import StreamBuffer, StreamQueue
 from ..params import NpuParams
 from ..regs.enums import NpuSpace
 from .commands import load_command
@@ -43,7 +43,7 @@ class LoadUnit(wiring.Component):
     a_en, w_en, q_en, addr, word : Out
         Write to the activation scratchpad, the weight scratchpad or the requantisation parameters.
     stop : In(1)
-        Request nothing more and throw away what arrives.
+        Request nothing more; from the next cycle on, throw away what arrives.
     quiet : Out(1)
         Every request is answered.
     idle : Out(1)
@@ -53,8 +53,8 @@ class LoadUnit(wiring.Component):
 
     Latency and ordering
     --------------------
-    LOADs finish in order. One beat is placed per cycle for N of at least 16, else one word; a word is written in the
-    cycle after its beat was taken.
+    LOADs finish in order. One beat is placed per cycle for N of at least 16, else one word; a word is written two
+    cycles after its beat was taken from the bus.
     """
 
     def __init__(self, *, params: NpuParams):
@@ -130,7 +130,10 @@ class LoadUnit(wiring.Component):
             outstanding.eq(outstanding + issue - answered),
             ahead.eq(ahead + Mux(issue, bursts.payload.beats, 0) - arrived),
         ]
-        placing, failed, row_start = self._place(m, places.o)
+        # What the bus offers has come a long way already.
+        m.submodules.beats = beats = StreamBuffer(shape=self.r.payload.shape())
+        wiring.connect(m, wiring.flipped(self.r), beats.i)
+        placing, failed, row_start = self._place(m, places.o, beats.o)
         m.d.comb += self.idle.eq(self.quiet & walker.idle & ~placing & ~places.o.valid)
         # What failed stays unfinished, so that the job cannot end before it is told.
         m.d.sync += [
@@ -140,9 +143,9 @@ class LoadUnit(wiring.Component):
         ]
         return m
 
-    def _place(self, m, places):
+    def _place(self, m, places, r):
         """Cut beats into words and write them. Returns: is placing, a beat failed, address of the beat."""
-        n, r = self._params.n, self.r
+        n = self._params.n
         self._placed = now = Signal(load_command(self._params))
         active = Signal()
         end = Signal()
@@ -156,11 +159,10 @@ class LoadUnit(wiring.Component):
         row_end, short = Signal(), Signal()  # left, now.row_bytes is one word at most
         use = Signal()
         # Nothing is placed behind a beat that failed, whenever the stop comes.
-        failed, lost = Signal(), Signal()
-        deaf = self.stop | lost
+        failed, deaf = Signal(), Signal()
         m.d.comb += [use.eq(r.valid & active & ~deaf & ~r.payload.error), failed.eq(r.valid & active & r.payload.error)]
-        with m.If(failed):
-            m.d.sync += lost.eq(1)
+        with m.If(failed | self.stop):
+            m.d.sync += deaf.eq(1)
         lanes = Cat(left > lane for lane in range(n))
         raw = Signal(8 * n)
         if n == 32:

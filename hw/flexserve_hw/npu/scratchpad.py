@@ -69,7 +69,8 @@ class Scratchpad(wiring.Component):
         chosen = Signal(range(max(2, count)))
         outputs = []
         for index in range(count):
-            memory = Memory(shape=self._width, depth=self._bank, init=[])
+            # In an FPGA, what a read in the cycle of a write shows would cost twice the bank's width in registers.
+            memory = Memory(shape=self._width, depth=self._bank, init=[], attrs={"no_rw_check": 1})
             m.submodules[f"bank_{index}"] = memory
             write, read = memory.write_port(), memory.read_port()
             w_here = self.w_addr[bits:] == index if count > 1 else C(1)

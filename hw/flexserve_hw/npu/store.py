@@ -61,7 +61,8 @@ class StoreUnit(wiring.Component):
     aw : Out(stream(burst)), w : Out(stream), b : In(stream)
         Write requests; beats, which wait for no request to be taken; one ``error`` bit for each burst, in order.
     stop : In(1)
-        Announce nothing more; announced bursts are finished.
+        Announce nothing more, and from the next cycle on read no row; announced bursts are finished. Stays high until
+        the unit is reset.
     quiet : Out(1)
         Every announced burst is answered.
     idle : Out(1)
@@ -148,9 +149,6 @@ class StoreUnit(wiring.Component):
         wiring.connect(m, tails.o, tail.i)
         per_row = Mux(now.quantise, n // lanes(n), n // 4)
         m.d.comb += [
-            take.eq(
-                self.command.valid & ~active & walks.i.ready & tails.i.ready & (self.computed | ~command.wait_prev)
-            ),
             self.command.ready.eq(take),
             self.take_computed.eq(take & command.wait_prev),
             walks.i.valid.eq(take),
@@ -163,7 +161,7 @@ class StoreUnit(wiring.Component):
             tails.i.valid.eq(take),
             *(tails.i.payload[name].eq(command[name]) for name, _ in _tail() if name != "single"),
             tails.i.payload.single.eq(command.rows == 1),
-            self.c_en.eq(active & ~self.stop & (room != 0)),
+            self.c_en.eq(active & (room != 0)),
             self.c_row.eq(row),
             granted.eq(self.c_en & self.c_ok),
             tile_last.eq(left <= per_row),
@@ -172,6 +170,15 @@ class StoreUnit(wiring.Component):
             held.i.payload.row.eq(self.c_data),
         ]
         m.d.sync += [
+            # Hundreds of registers follow this one; what it waits for only gets better until it is high.
+            take.eq(
+                self.command.valid
+                & ~take
+                & ~active
+                & walks.i.ready
+                & tails.i.ready
+                & (self.computed | ~command.wait_prev)
+            ),
             coming.eq(Cat(granted, coming)),
             coming_part.final.eq(coming_pieces - 1),
             coming_part.last.eq(coming_last),
@@ -200,6 +207,8 @@ class StoreUnit(wiring.Component):
                     rows.eq(rows - 1),
                     active.eq(rows != 1),
                 ]
+        with m.If(self.stop):
+            m.d.sync += active.eq(0)
         m.d.sync += room.eq(room - granted + (held.o.valid & held.o.ready))
         busy = self._cut_rows(m, held.o, tail.o, beats)
         return active | coming.any() | held.o.valid | busy

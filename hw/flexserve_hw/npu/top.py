@@ -103,7 +103,7 @@ class FlexNpu(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        self._clear = Signal()
+        self._clearing = Signal()
         self._stop = Signal()
         self._scrubbing, self._scrub_memories = Signal(), Signal()
         self._scrub_addr = Signal(range(BANK_WORDS))
@@ -115,7 +115,6 @@ class FlexNpu(wiring.Component):
 
     def _units(self, m):
         params = self._params
-        fresh = ResetInserter(self._clear)
         self._fetch, self._dispatch = FetchUnit(params=params), Dispatcher(params=params)
         self._load, self._execute, self._store = (
             LoadUnit(params=params),
@@ -123,16 +122,17 @@ class FlexNpu(wiring.Component):
             StoreUnit(params=params),
         )
         self._frames = Frames(params=params)
-        m.submodules.fetch = fresh(self._fetch)
-        m.submodules.dispatch = fresh(self._dispatch)
-        m.submodules.load = fresh(self._load)
-        m.submodules.execute = fresh(self._execute)
-        m.submodules.store = fresh(self._store)
+        m.submodules.fetch = self._cleared(m, "fetch", self._fetch)
+        m.submodules.dispatch = self._cleared(m, "dispatch", self._dispatch)
+        m.submodules.load = self._cleared(m, "load", self._load)
+        m.submodules.execute = self._cleared(m, "execute", self._execute)
+        m.submodules.store = self._cleared(m, "store", self._store)
         m.submodules.frames = self._frames
         a = Scratchpad(width=8 * params.n, depth=params.a_words, late=True)
         w = Scratchpad(width=8 * params.n, depth=params.w_words, late=True)
         q = ParameterMemory(n=params.n, words=params.q_words)
-        m.submodules.a_pad, m.submodules.w_pad, m.submodules.q_pad = fresh(a), fresh(w), fresh(q)
+        for name, memory in (("a_pad", a), ("w_pad", w), ("q_pad", q)):
+            m.submodules[name] = self._cleared(m, name, memory)
         wiring.connect(m, self._fetch.beats, self._dispatch.beats)
         busy = []
         for name, layout, depth, source, unit in (
@@ -141,8 +141,9 @@ class FlexNpu(wiring.Component):
             ("store", store_command(params), 4, self._dispatch.store, self._store),
         ):
             queue, front = StreamQueue(shape=layout, depth=depth), StreamBuffer(shape=layout)
-            m.submodules[f"{name}_queue"] = fresh(queue)
-            m.submodules[f"{name}_front"] = fresh(front)  # a command's flags decide about hundreds of registers
+            m.submodules[f"{name}_queue"] = self._cleared(m, f"{name}_queue", queue)
+            # A command's flags decide about hundreds of registers.
+            m.submodules[f"{name}_front"] = self._cleared(m, f"{name}_front", front)
             wiring.connect(m, source, queue.i)
             wiring.connect(m, queue.o, front.i)
             wiring.connect(m, front.o, unit.command)
@@ -177,6 +178,12 @@ class FlexNpu(wiring.Component):
         for memory in (a, w, q, self._execute, self._store, self._fetch):
             m.d.comb += [memory.scrub.eq(self._scrub_memories), memory.scrub_addr.eq(self._scrub_addr)]
 
+    def _cleared(self, m, name, component):
+        """``component``, cleared by a register of its own: one for all would reach ten thousand others."""
+        clear = Signal(name=f"clear_{name}", attrs={"keep": 1})
+        m.d.sync += clear.eq(self._clearing)
+        return ResetInserter(clear)(component)
+
     def _tokens(self, m):
         load, execute, store = self._load, self._execute, self._store
         for name, give, take, some in (
@@ -186,14 +193,14 @@ class FlexNpu(wiring.Component):
             ("stored", store.give, execute.take_stored, execute.stored),
         ):
             counter = TokenCounter()
-            m.submodules[f"tokens_{name}"] = ResetInserter(self._clear)(counter)
+            m.submodules[f"tokens_{name}"] = self._cleared(m, f"tokens_{name}", counter)
             m.d.comb += [counter.give.eq(give), counter.take.eq(take), some.eq(counter.some)]
 
     def _bus(self, m):
         """Join the units' requests on the AXI port. Descriptors go first: a late one idles three units."""
         dma, fetch, load, store = self.dma, self._fetch, self._load, self._store
         buffer = StreamBuffer(shape=self._params.bus.axi4.shape.address)
-        m.submodules.ar_buffer = ResetInserter(self._clear)(buffer)
+        m.submodules.ar_buffer = self._cleared(m, "ar_buffer", buffer)
         wiring.connect(m, buffer.o, wiring.flipped(dma.ar))
         pick = Mux(fetch.ar.valid, fetch.ar.payload.as_value(), load.ar.payload.as_value())
         chosen = load.ar.payload.shape()(pick)
@@ -285,16 +292,17 @@ class FlexNpu(wiring.Component):
         last = max(min(depth, BANK_WORDS) for depth in depths) + 1
         count = Signal(range(last + 1))
         finished = Signal()
-        clearing, stopping = Signal(), Signal()
+        clearing, stopping = self._clearing, Signal()
+        cleared = Signal()
         # These reach ten thousand registers and every memory, so they come from registers, a cycle after the state that
         # asks for them. From stop to clear nothing new is requested, read or announced; pipelines run out.
         m.d.sync += [
-            self._clear.eq(clearing),
+            cleared.eq(clearing),
             self._stop.eq(stopping),
             self._scrub_memories.eq(self._scrubbing),
             self._scrub_addr.eq(count),
         ]
-        m.d.comb += self.scrubbed.eq(finished & self.scrub & ~self._clear)
+        m.d.comb += self.scrubbed.eq(finished & self.scrub & ~cleared)
         with m.If(~self.scrub):
             m.d.sync += finished.eq(0)
         with m.FSM(name="control"):

@@ -20,7 +20,7 @@ __all__ = ["JobTimes", "job_bursts", "job_cycles", "job_times"]
 _START = 6
 """Cycles from the doorbell's write to the request of the first descriptors: both are shown from registers."""
 
-_DISPATCH = 10
+_DISPATCH = 11
 """Cycles from descriptor to descriptor in the dispatcher."""
 
 _QUEUE = 6
@@ -53,7 +53,7 @@ _BANK_ROWS = 1024
 _SLOTS = 8
 """STOREs that are looked at for one that still reads."""
 
-_END = 2
+_END = 3
 """Cycles from the last answer to the interrupt."""
 
 
@@ -213,7 +213,7 @@ class _Timeline:
         self.load.free = issue + 1
         self.placed.append(done)
         if load.signal_next:
-            self.tokens["le"].append(done + 1)  # the last word is written from a register
+            self.tokens["le"].append(done + 2)  # from the bus and to the scratchpad through a register each
         return done
 
     def run_matmul(self, matmul: Matmul) -> int:
@@ -260,7 +260,7 @@ class _Timeline:
     def run_store(self, store: Store) -> int:
         """Rows are read piece by piece, and a burst is announced when its beats are there."""
         n = self.caps.n
-        take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 2))
+        take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 2) + 1)
         if store.quantise:
             beats, pieces, lag = -(-store.n // BEAT_BYTES), -(-store.n // (n // 2)), _LAG_QUANTISED
         else:
@@ -284,7 +284,7 @@ class _Timeline:
             self.writes.append(answered)
             self.waiting.append((size, self.sent))
             self.sent_beats += size
-        self.store.free = read + 1
+        self.store.free = read + 1  # what takes the next one is a register
         banks = self.banks(store.c_base, store.c_step, self.caps.tiles(store.n), store.rows)
         self.reading.append((banks, take, read))
         if store.signal_prev:

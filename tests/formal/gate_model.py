@@ -77,16 +77,19 @@ class GoldenGate:
 
     The model takes three things from the gate: when a command is judged and whose (``decided``, ``turn``), and when the
     engine reports it (``finished``, one per frame). Everything else it computes: operands from the bus, verdicts and
-    state from the table of :mod:`flexserve_sw.recall`, the grace period by counting.
+    state from the table of :mod:`flexserve_sw.recall`, the grace period by counting. ``start``, if given, is the ticket
+    to begin with, in the first cycle alone.
     """
 
-    def __init__(self, m: Module, gate: NpuGate, *, decided, turn, finished, grace_min: int, grace_max: int):
+    def __init__(self, m: Module, gate: NpuGate, *, decided, turn, finished, grace_min: int, grace_max: int, start=0):
         self._gate = gate
         self.decided, self.turn, self.finished = decided, turn, finished
         self.state = Signal(S, init=S.SCRUBBING)
         self.goal = Signal(S, init=S.NORMAL)
         self.boot = Signal(init=1)
-        self.issued = Signal(32)
+        self.issued, self._issued_before = Signal(32), Signal(32)
+        m.d.comb += self.issued.eq(self._issued_before | start)
+        m.d.sync += self._issued_before.eq(self.issued)
         self.age = Signal(range(grace_max + 1))
         self.period = Signal(range(grace_max + 1))
         self.clean = Signal()
@@ -178,7 +181,7 @@ class GoldenGate:
         with m.If(self.applied):
             with m.Switch(self.code):
                 with m.Case(C.DELEGATE):
-                    m.d.sync += [self._leave(target), self.issued.eq(self.issued + 1), self.awaits.eq(0b001)]
+                    m.d.sync += [self._leave(target), self._issued_before.eq(self.issued + 1), self.awaits.eq(0b001)]
                 with m.Case(C.SEAL):
                     with m.If(state == S.FLEX):
                         m.d.sync += state.eq(target)

@@ -27,6 +27,7 @@ runs all; ``python -m tests.formal.runner [--limit seconds] [word...]`` those wh
 - **Memories come up with unknown contents**: the initial values that Amaranth writes down are removed. Registers come
   up with their reset value, so power-up and reset are the same: a reset in mid-run leads to the power-up state with
   memory contents that power-up allows too. Only where ``same_powerup`` says why do all memories come up as zeros.
+  ``upset.any_start`` lets one register come up with any value: what is proved then holds of more runs than there are.
 - **Inner signals** are reached by name: ``h.dut(design)`` adds the design, ``h.inner("read_path.tally.full")`` finds
   what is driven there. A memory that is an attribute of its component gets one more port before ``h.dut`` is called:
   ``table.states.read_port(domain="comb")``. So gateware needs no port for the sake of a proof.

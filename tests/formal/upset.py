@@ -1,12 +1,15 @@
-"""Registers whose stored bits can flip in any cycle: the fault that SEC-11 is about."""
+"""Registers whose stored bits can flip: in any cycle, the fault that SEC-11 is about, or as they come up.
 
-from amaranth.hdl import Signal
+So a proof looks at a number that only a long run could reach, from its first cycle on.
+"""
+
+from amaranth.hdl import Mux, Signal
 from amaranth.hdl._ast import Assign
 from amaranth.hdl._xfrm import StatementTransformer, ValueTransformer
 
 from .harness import Harness
 
-__all__ = ["single_upset"]
+__all__ = ["any_start", "single_upset"]
 
 
 class _Target(ValueTransformer):
@@ -60,3 +63,15 @@ def single_upset(h: Harness, *paths: str, name: str = "dut") -> Signal:
         _flip(h, path, flips[offset : offset + width], name)
         offset += width
     return now
+
+
+def any_start(h: Harness, path: str, *, name: str = "dut") -> Signal:
+    """Let the register ``path`` come up with any value. Returns the bits that differ from its reset value, then zero.
+
+    Call this after :meth:`Harness.dut`.
+    """
+    register = h.inner(path, name)
+    start = Signal.like(register, name=f"{register.name}_start", init=0)
+    h.m.d.comb += start.eq(Mux(h.started, 0, h.free(f"{register.name}_start", len(register))))
+    _flip(h, path, start, name)
+    return start

@@ -34,6 +34,7 @@ from tests.formal.engines import ABC
 
 from . import formal, simulate
 from .netlist import Mutant, Netlist
+from .surroundings import SURROUNDINGS
 
 ROOT = Path(__file__).parents[2]
 SEED = 1
@@ -86,9 +87,9 @@ class State:
         self.results: dict[str, dict[str, Any]] = stored.get("results", {}) if stored.get("key") == key else {}
         self._key, self._lock = key, threading.Lock()
 
-    def forget(self, keep: Callable[[dict[str, Any]], object]) -> None:
+    def forget(self, keep: Callable[[int, dict[str, Any]], object]) -> None:
         """Take every step anew on the mutants whose results are not to be kept."""
-        self.results = {number: result for number, result in self.results.items() if keep(result)}
+        self.results = {number: result for number, result in self.results.items() if keep(int(number), result)}
 
     def get(self, mutant: Mutant, way: str, find: Callable[[], Any]) -> Any:
         """The result of ``way`` for ``mutant``, found now if it is not known."""
@@ -107,24 +108,30 @@ class State:
 class Campaign:
     """The mutants of one design."""
 
-    def __init__(self, ip: str, folder: Path, *, jobs: int, again: bool = False):
+    def __init__(self, ip: str, folder: Path, *, jobs: int, again: bool = False, only: Sequence[int] = ()):
         self.ip, self.folder, self._jobs = ip, folder / ip, jobs
         self.netlist: Netlist = simulate.flat_netlist(ip, self.folder / "netlist")
         self.mutants = self.netlist.sample(PARTS[ip], seed=SEED, root=simulate.ROOT)
+        self.chosen = [mutant for mutant in self.mutants if not only or mutant.number in only]
+        if missing := set(only) - {mutant.number for mutant in self.mutants}:
+            raise ValueError(f"Mutants of the {ip} are 1 to {len(self.mutants)}, not {sorted(missing)}")
         self._proofs: list[formal.MutantModel] | None = None
         self._spared: dict[str, int] = {}
         self._sparing = threading.Lock()
         sample = json.dumps([mutant.row() for mutant in self.mutants])
-        text = (self.netlist.folder / "flat.il").read_text() + sample
+        # Sources are named by their path: the same design in another folder is the same.
+        text = (self.netlist.folder / "flat.il").read_text().replace(str(ROOT), "") + sample
         self.state = State(self.folder / "state.json", hashlib.sha256(text.encode()).hexdigest())
         if again:
-            self.state.forget(lambda result: _noticed(result) or result.get("equivalent"))
+            self.state.forget(lambda number, result: _noticed(result) or result.get("equivalent"))
+        if only:
+            self.state.forget(lambda number, result: number not in only)
 
     def _design(self) -> NpuGate | FlexFilter:
         return NpuGate() if self.ip == "gate" else FlexFilter(params=simulate.parameters(self.ip).flex)
 
     def _missing(self, way: str) -> bool:
-        return any(way not in self.state.results.get(str(mutant.number), {}) for mutant in self.mutants)
+        return any(way not in self.result(mutant) for mutant in self.chosen)
 
     def simulate(self, tell: Tell) -> None:
         """Run the regression on every mutant; on none of them first: it must pass."""
@@ -138,7 +145,7 @@ class Campaign:
             find = partial(simulate.gate_finding, build)
         if finding := find(0):
             raise RuntimeError(f"The regression must pass without a mutant, but: {finding}")
-        self._each(self.mutants, "simulation", lambda mutant: find(mutant.number), tell)
+        self._each(self.chosen, "simulation", lambda mutant: find(mutant.number), tell)
 
     def _each(self, mutants: Sequence[Mutant], step: str, find: Callable[[Mutant], Any], tell: Tell) -> None:
         """Take ``step`` on every mutant, some at a time."""
@@ -189,13 +196,13 @@ class Campaign:
         """Models of all proofs that mutants have a place in."""
         if self._proofs is None:
             self._proofs = formal.proof_models(
-                self.folder / "proofs", Fragment.get(self._design(), None), self.mutants, jobs=self._jobs
+                self.folder / "proofs", Fragment.get(self._design(), None), self.chosen, jobs=self._jobs
             )
         return self._proofs
 
     def _left(self) -> list[Mutant]:
         """Mutants that nothing noticed so far, and that are not known to be equivalent."""
-        return [m for m in self.mutants if not self.killed(m) and not self.result(m).get("equivalent")]
+        return [m for m in self.chosen if not self.killed(m) and not self.result(m).get("equivalent")]
 
     def compare(self, tell: Tell) -> None:
         """Of the mutants that nothing noticed, show which behave as the original, at the sizes that are simulated.
@@ -217,17 +224,35 @@ class Campaign:
                 watched=r"(?!probe_).*",
                 top=_module(source, path),
             )
+        surrounded = {path: self._surrounded(path, left) for path in models if path in SURROUNDINGS}
+
+        def same(model: formal.MutantModel | None, mutant: Mutant) -> bool:
+            placed = model is not None and mutant.number in model.found
+            return placed and formal.equivalent(model, mutant.number, seconds=EQUIVALENCE)
 
         def compare(mutant: Mutant) -> str | None:
             """Where it is seen to be equivalent. What a part can't tell from the original, what is around it can't."""
             for path in _around(mutant):
-                model = models[path]
-                placed = model is not None and mutant.number in model.found
-                if placed and formal.equivalent(model, mutant.number, seconds=EQUIVALENCE):
+                if same(models[path], mutant):
                     return path or self.ip
+            for path in _around(mutant):
+                if same(surrounded.get(path), mutant):
+                    return f"{path} in its surroundings"
             return None
 
         self._each(left, "equivalent", compare, tell)
+
+    def _surrounded(self, path: str, mutants: Sequence[Mutant]) -> formal.MutantModel | None:
+        """The part of the filter at ``path``, with ``mutants``, in its surroundings."""
+        module, ports = SURROUNDINGS[path](simulate.parameters(self.ip).flex).finish()
+        return formal.with_mutants(
+            "equivalence",
+            self.folder / "equivalence" / f"{path} surrounded",
+            rtlil.convert(module, ports=ports, name="top"),
+            places=[("dut", path)],
+            mutants=mutants,
+            watched=".*",
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """Every mutant with what became of it."""
@@ -318,6 +343,7 @@ def main() -> int:
     parser.add_argument("--design", choices=tuple(PARTS), action="append", help="of these designs alone")
     parser.add_argument("--quick", action="store_true", help="look for proofs only against what simulation left")
     parser.add_argument("--again", action="store_true", help="try those that nothing noticed anew: tests have changed")
+    parser.add_argument("--mutant", type=int, action="append", default=[], help="these numbers of one design, anew")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "mutants")
     options = parser.parse_args()
@@ -330,7 +356,9 @@ def main() -> int:
         text = str(result).partition("\n")[0][:100]
         console.print(f"{mutant.part} {mutant.number}: {step}: {text}", markup=False, highlight=False)
 
-    how = {"jobs": options.jobs, "again": options.again}
+    if options.mutant and len(options.design or PARTS) != 1:
+        parser.error("numbers are those of one design: give --design as well")
+    how = {"jobs": options.jobs, "again": options.again, "only": options.mutant}
     campaigns = [Campaign(name, options.output, **how) for name in options.design or PARTS]
     steps = options.step or STEPS
     for campaign in campaigns:
@@ -339,8 +367,8 @@ def main() -> int:
     for campaign in campaigns:
         if "formal" in steps:
             # First those that simulation left: they decide the score.
-            left = [mutant for mutant in campaign.mutants if not campaign.killed(mutant)]
-            campaign.prove(tell, left if options.quick else [*left, *campaign.mutants])
+            left = [mutant for mutant in campaign.chosen if not campaign.killed(mutant)]
+            campaign.prove(tell, left if options.quick else [*left, *campaign.chosen])
     for campaign in campaigns:
         if "equivalent" in steps:
             campaign.compare(tell)

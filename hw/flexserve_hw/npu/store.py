@@ -1,6 +1,6 @@
 """Store unit: accumulators to memory."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -275,10 +275,9 @@ class StoreUnit(wiring.Component):
         """Announce bursts whose beats are there, send the beats, collect the answers."""
         width = self._params.bus.addr_width
         entry = data.StructLayout({"place": fault_place(width), "ends": 1})
-        m.submodules.places = places = StreamQueue(shape=entry, depth=OUTSTANDING + 1)
-        # No answer comes before this register hands the burst on.
-        m.submodules.announced = announced = StreamBuffer(shape=entry)
-        wiring.connect(m, announced.o, places.i)
+        # The queue shows a burst before its answer: a memory answers a cycle after it took the last beat at least.
+        m.submodules.places = places = BeatQueue(width=entry.size, depth=OUTSTANDING + 1)
+        place = entry(places.o.payload)
         m.submodules.lengths = lengths = StreamQueue(shape=5, depth=4)
         ready = Signal(range(STORE_QUEUE + 4))
         outstanding = Signal(range(OUTSTANDING + 1))
@@ -296,11 +295,11 @@ class StoreUnit(wiring.Component):
             # Beats follow the announcement, not its acceptance: a memory may take AW only once it sees W.
             lengths.i.valid.eq(issue),
             lengths.i.payload.eq(bursts.payload.beats - 1),
-            announced.i.valid.eq(issue),
-            announced.i.payload.place.index.eq(bursts.payload.index),
-            announced.i.payload.place.addr.eq(bursts.payload.addr),
-            announced.i.payload.ends.eq(bursts.payload.ends),
+            places.i.valid.eq(issue),
+            places.i.payload.eq(Cat(bursts.payload.index, bursts.payload.addr, C(0, 1), bursts.payload.ends)),
             places.o.ready.eq(answered),
+            places.scrub.eq(self.scrub),
+            places.scrub_addr.eq(self.scrub_addr),
             self.b.ready.eq(1),
             self.quiet.eq(outstanding == 0),
         ]
@@ -336,12 +335,12 @@ class StoreUnit(wiring.Component):
             m.d.sync += sent.eq(Mux(self.w.payload.last, 0, sent + 1))
         refused = answered & error
         # Told in the first cycle in which the job could be seen to be finished.
-        m.d.sync += [self.fault.eq((refused | beyond) & ~self.stop), self.where.eq(places.o.payload.place)]
+        m.d.sync += [self.fault.eq((refused | beyond) & ~self.stop), self.where.eq(place.place)]
         lost = Signal()
         with m.If(answered):
             m.d.sync += lost.eq(lost | error)
-            with m.If(places.o.payload.ends & ~lost & ~error):
-                m.d.sync += self.kept.eq(places.o.payload.place.index + 1)
+            with m.If(place.ends & ~lost & ~error):
+                m.d.sync += self.kept.eq(place.place.index + 1)
         with m.If(~refused):
             m.d.sync += [
                 self.where.index.eq(bursts.payload.index),

@@ -1,8 +1,6 @@
 """Accumulator memory: adds rows of sums in place while finished rows are read out."""
 
-from itertools import pairwise
-
-from amaranth.hdl import C, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +11,9 @@ __all__ = ["ACC_WIDTH", "Accumulator"]
 
 ACC_WIDTH = 32
 """Bits of an accumulator; sums wrap around."""
+
+_GROUP = 4
+"""Lanes that share the registers which say what is added: all of them lie too far from each other in an FPGA."""
 
 
 class Accumulator(wiring.Component):
@@ -84,7 +85,7 @@ class Accumulator(wiring.Component):
             read_banks[0].eq(self.read_row[bits:]),
             read_banks[1].eq(read_banks[0]),
         ]
-        current, add = self._current(m, held, written, w_en, w_row)
+        current = self._current(m, held, written, w_en, w_row)
         banks = []
         for index in range(count):
             bank = Scratchpad(width=ACC_WIDTH * n, depth=self._bank, late=True)
@@ -114,44 +115,47 @@ class Accumulator(wiring.Component):
             m.d.sync += w_row.eq(self.row)
             for lane in range(n):
                 place = slice(ACC_WIDTH * lane, ACC_WIDTH * (lane + 1))
-                base = Mux(add, current[place].as_signed(), C(0, ACC_WIDTH))
-                m.d.sync += written[place].eq(base + self.sums[lane])
+                m.d.sync += written[place].eq(current[place].as_signed() + self.sums[lane])
         return m
 
     def _current(self, m, held, written, w_en, w_row):
-        """What the row of this cycle's sums holds, and whether they are added to it.
+        """What this cycle's sums are added to: what their row holds, or zero.
 
         The row was read three cycles before: what was written since takes the place of what memory ``held``.
         """
         width = ACC_WIDTH * self._n
-        add = [Signal(name=f"add_{stage}") for stage in range(3)]
+        add = [Signal(name=f"add_{stage}") for stage in range(2)]
         rows = [Signal(range(self._rows), name=f"row_{stage}") for stage in range(2)]
-        kept, passing, past = (Signal(width, name=name) for name in ("kept", "passing", "past"))
+        current, kept, passing, past = (Signal(width, name=name) for name in ("current", "kept", "passing", "past"))
         # Sums for the same row that came four, three, two and one cycle before those that are on their way.
-        fourth, fourth_late, third, third_late, second, first = (
-            Signal(name=name) for name in ("fourth", "fourth_late", "third", "third_late", "second", "first")
-        )
+        fourth, third, second, first = (Signal(name=name) for name in ("fourth", "third", "second", "first"))
+        m.d.comb += [second.eq(self.en & (self.row == rows[0])), first.eq(self.en & (self.row == rows[1]))]
         m.d.sync += [
             add[0].eq(self.ahead_en),
+            add[1].eq(add[0]),
             rows[0].eq(self.ahead_row),
-            *(after.eq(before) for before, after in (*pairwise(add), *pairwise(rows))),
+            rows[1].eq(rows[0]),
             fourth.eq(w_en & (w_row == self.ahead_row)),
             third.eq(self.en & (self.row == self.ahead_row)),
-            second.eq(self.en & (self.row == rows[0])),
-            first.eq(self.en & (self.row == rows[1])),
-            fourth_late.eq(fourth),
-            third_late.eq(third),
         ]
         with m.If(w_en):
             m.d.sync += passing.eq(written)
         m.d.sync += past.eq(passing)
-        with m.If(add[1]):
-            with m.If(second):
-                m.d.sync += kept.eq(written)
-            with m.Elif(third_late):
-                m.d.sync += kept.eq(passing)
-            with m.Elif(fourth_late):
-                m.d.sync += kept.eq(past)
-            with m.Else():
-                m.d.sync += kept.eq(held)
-        return Mux(first, written, kept), add[2]
+        for group in range(0, self._n, _GROUP):
+            place = slice(ACC_WIDTH * group, ACC_WIDTH * min(group + _GROUP, self._n))
+            names = ("fourth_late", "third_late", "second_late", "first_late", "adding", "add_late")
+            values = (fourth, third, second, first, add[0], add[1])
+            late = {name: Signal(name=f"{name}_{group}", attrs={"keep": 1}) for name in names}
+            m.d.sync += [signal.eq(value) for signal, value in zip(late.values(), values, strict=True)]
+            with m.If(late["adding"]):
+                with m.If(late["second_late"]):
+                    m.d.sync += kept[place].eq(written[place])
+                with m.Elif(late["third_late"]):
+                    m.d.sync += kept[place].eq(passing[place])
+                with m.Elif(late["fourth_late"]):
+                    m.d.sync += kept[place].eq(past[place])
+                with m.Else():
+                    m.d.sync += kept[place].eq(held[place])
+            with m.If(late["add_late"]):
+                m.d.comb += current[place].eq(Mux(late["first_late"], written[place], kept[place]))
+        return current

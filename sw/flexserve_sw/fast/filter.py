@@ -9,8 +9,6 @@ from enum import Enum
 from functools import partial
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Response, World
 from .kernel import Hardware, Line, Steps
 from .memory import Channel, Dram
@@ -143,13 +141,13 @@ class Filter:
         """Read at once, the clock put forward, if all bursts are allowed and nothing else happens; else None."""
         if not self._at_once(master, world, address, length, self._dram.reads, write=False):
             return None
-        return self._dram.view(address, length).tobytes()
+        return self._dram.read(address, length)
 
     def store_now(self, master: Master, world: World, address: int, payload: bytes) -> bool:
         """Write, like :meth:`load_now`; whether it was done."""
         if not self._at_once(master, world, address, len(payload), self._dram.writes, write=True):
             return False
-        self._dram.view(address, len(payload))[:] = np.frombuffer(payload, np.uint8)
+        self._dram.write(address, payload)
         return True
 
     def _at_once(
@@ -277,11 +275,10 @@ class Filter:
             return
         place, at, size = address + burst.at, burst.at, burst.size
         self.touching(place // PAGE_BYTES)
-        view = self._dram.view(place, size)
         if payload is None:
-            data[at : at + size] = view.data
+            data[at : at + size] = self._dram.read(place, size)
         else:
-            view[:] = np.frombuffer(payload, np.uint8, size, at)
+            self._dram.write(place, memoryview(payload)[at : at + size])
 
 
 def _nothing() -> None:

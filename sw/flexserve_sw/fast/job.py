@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from ..machine import PAGE_BYTES, BusFault, Response, World
 from ..npu import DESCRIPTOR_BYTES, NpuFaulted, NpuState, job_bursts, perform
 from ..regs import NpuFault
@@ -103,12 +101,12 @@ class Port:
         """Bytes that a read gets now; :class:`BusFault` if the filter or the memory refuses."""
         if not self._reaches(address, length, write=False):
             return bytes(length)
-        return self.dram.view(address, length).tobytes()
+        return self.dram.read(address, length)
 
     def write(self, address: int, payload: bytes) -> None:
         """Write now; :class:`BusFault` if the filter or the memory refuses."""
         if self._reaches(address, len(payload), write=True):
-            self.dram.view(address, len(payload))[:] = np.frombuffer(payload, np.uint8)
+            self.dram.write(address, payload)
 
     def _reaches(self, address: int, length: int, *, write: bool) -> bool:
         """Whether the access gets to memory; one that is denied with OKAY does not, and nobody is told."""
@@ -221,12 +219,11 @@ class Job:
         if self._start + self._program.cycles + held_up > self._port.hardware.now:
             self._plan(self._program.cycles + held_up, self._end)
             return
-        product = self._program.product(self._port.dram.memory.base) if self._next == 0 else None
+        product = self._program.product() if self._next == 0 else None
         if product is None:
             self._carry_out(len(self._program.descriptors))
         else:
-            dram = self._port.dram
-            self._memories.leave(self._program, product.run(dram.bytes, dram.words))
+            self._memories.leave(self._program, product.run(self._port.dram))
             self._counters.add(self._program.traffic)
         if self._running:
             self._ended(None)

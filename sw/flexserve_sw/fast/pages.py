@@ -343,7 +343,7 @@ class PageSide:
         if not self._dram.holds(address, PAGE_BYTES):
             self._queue_scrub([page])
             return
-        self._dram.view(address, PAGE_BYTES)[:] = 0
+        self._dram.clear(address, PAGE_BYTES)
         owed, waiting = self.table.owed, len(self.table.freed)
         self.table.scrubbed(page)
         if not self._ready:

@@ -1,0 +1,274 @@
+"""What a job multiplies: its descriptors played once with places instead of values.
+
+Which byte of memory does each operand come from, and where does each sum go?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ..machine import BEAT_BYTES
+from ..npu import Caps, Descriptor, Load, Matmul, Store
+from ..regs import NpuSpace
+from .reach import Places, Reach
+
+__all__ = ["PAGE_SHIFT", "GroupShape", "ProductShape"]
+
+PAGE_SHIFT = 48
+"""Binary places by which numbers of pages are shifted: more than a transfer reaches."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[k, n tiles]``, of each one.
+
+    Left sides of the same words are the same object.
+    """
+
+    a: tuple[Places, ...]
+    w: tuple[Places, ...]
+    m: int
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class GroupShape:
+    """Products with the same left side: ``left[m, k tiles]`` times ``right[k, n tiles]``, words in places of a shape.
+
+    Of the sums, values ``taken`` go to ``put``; None: all of them in order. ``by_tile``: words of the right side come
+    tile of n by tile of n, not row by row.
+    """
+
+    left: Reach
+    right: Reach
+    put: Reach
+    m: int
+    k: int
+    by_tile: bool
+    taken: Places | None
+
+    @classmethod
+    def of(cls, left: Places, right: Places, put: Places, taken: Places | None, size: int) -> GroupShape:
+        """From the places of words of ``size`` bytes, ``left[m, k tiles]`` and ``right[k, n tiles]``, and of values."""
+        by_tile, by_row = Reach(right.T.reshape(-1), size), Reach(right.reshape(-1), size)
+        tiles_first = len(by_tile) <= len(by_row)
+        best = by_tile if tiles_first else by_row
+        return cls(Reach(left.reshape(-1), size), best, Reach(put, 4), len(left), len(right), tiles_first, taken)
+
+    def matrix(self, words: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """The right side made of its words, end to end."""
+        if not self.by_tile:
+            return words.reshape(self.k, -1)
+        return words.reshape(-1, self.k, self.right.size).transpose(1, 0, 2).reshape(self.k, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductShape:
+    """Products of a job in places that are a number of a page, shifted by ``PAGE_SHIFT``, and an offset from its begin.
+
+    ``left`` and ``right`` are the rows that are loaded: where they begin, and their bytes.
+    """
+
+    groups: tuple[GroupShape, ...]
+    left: tuple[Places, Places]
+    right: tuple[Places, Places]
+    size: int
+
+    @classmethod
+    def find(cls, descriptors: Sequence[Descriptor], caps: Caps) -> ProductShape | None:
+        """Play the descriptors with places; None if that can't be done."""
+        tracer = _Tracer(caps)
+        try:
+            for descriptor in descriptors:
+                tracer.step(descriptor)
+            groups = tuple(tracer.group(key) for key in tracer.stores)
+        except _Untraceable:
+            return None
+        if not groups:
+            return None
+        loads = [d for d in descriptors if isinstance(d, Load)]
+        return cls(groups, _rows(loads, NpuSpace.ACTIVATIONS), _rows(loads, NpuSpace.WEIGHTS), caps.n)
+
+
+_SUMS, _ROW = 1 << 40, 1 << 20
+"""What an accumulator row holds: number of the sums times the one, row times the other, and tile."""
+
+
+class _Untraceable(Exception):
+    """The job is not only a product."""
+
+
+class _Tracer:
+    """Scratchpads and accumulators that hold places instead of values.
+
+    ``_words`` are the places of a scratchpad's words, negative if nothing was loaded, and ``_lanes`` how many bytes of
+    each are from there, the ``_least`` of them in any word that was loaded; ``_held`` tells of which of ``_sums`` an
+    accumulator row is part, and which row and tile of it. ``_lefts`` are the left sides read since the last LOAD of
+    activations, ``_known`` all of them by content.
+    """
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+        depths = {NpuSpace.ACTIVATIONS: caps.a_words, NpuSpace.WEIGHTS: caps.w_words}
+        self._words = {space: np.full(depth, -1, np.int64) for space, depth in depths.items()}
+        self._lanes = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
+        self._least = dict.fromkeys(depths, caps.n)
+        self._sums: list[_Sums] = []
+        self._held = np.full(caps.c_rows, -1, np.int64)
+        self._lefts: dict[tuple[int, int, int, int], Places] = {}
+        self._known: dict[bytes, Places] = {}
+        self.stores: dict[tuple[int, ...], list[tuple[int, int, int, Store]]] = {}
+
+    def step(self, descriptor: Descriptor) -> None:
+        """Play one descriptor."""
+        match descriptor:
+            case Load():
+                self._load(descriptor)
+            case Matmul():
+                self._matmul(descriptor)
+            case Store():
+                self._store(descriptor)
+
+    def _load(self, load: Load) -> None:
+        if load.space not in self._words:
+            raise _Untraceable
+        size, count = self._caps.n, self._caps.tiles(load.row_bytes)
+        words, lanes = self._words[load.space], self._lanes[load.space]
+        last = load.row_bytes % size
+        if load.word_step == 1:  # weights: word after word, row by row
+            for row in range(load.rows):
+                begin = load.base + row * load.row_step
+                end = begin + count
+                np.add(_ramp(size)[:count], load.address + row * load.stride, out=words[begin:end])
+                lanes[begin:end] = size
+                if last:
+                    lanes[end - 1] = last
+        else:
+            places = load.base + _grid(load.rows, load.row_step, count, load.word_step)
+            words[places] = load.address + _grid(load.rows, load.stride, count, size)
+            lanes[places] = size
+            if last:
+                lanes[places[:, -1]] = last
+        self._least[load.space] = min(self._least[load.space], last or size)
+        if load.space is NpuSpace.ACTIVATIONS:
+            self._lefts.clear()
+
+    def _read(self, space: NpuSpace, places: Places, last: int) -> Places:
+        """Words of a scratchpad ``[rows, tiles]``, of the last tile of which ``last`` lanes are needed."""
+        found: Places = self._words[space][places]
+        size = self._caps.n
+        if self._least[space] == size:
+            return found  # whole words, or places that are none, which group() sees
+        lanes = self._lanes[space][places]
+        if lanes[:, -1].min() < last or lanes[:, :-1].min(initial=size) < size:
+            raise _Untraceable
+        return found
+
+    def _matmul(self, matmul: Matmul) -> None:
+        m, n, n_tiles = matmul.m, matmul.n, self._caps.tiles(matmul.n)
+        a: tuple[Places, ...] = (self._left(matmul),)
+        w: tuple[Places, ...] = (self._right(matmul, n_tiles),)
+        into = matmul.c_base + _grid(m, 1, n_tiles, matmul.c_step)
+        if matmul.accumulate:
+            number, row, tile = self._find(into)
+            before = self._sums[number]
+            if (row, tile, before.m, before.n) != (0, 0, m, n) or len(before.w[-1]) % self._caps.n:
+                raise _Untraceable
+            a, w = before.a + a, before.w + w
+        self._held[into] = len(self._sums) * _SUMS + _grid(m, _ROW, n_tiles, 1)
+        self._sums.append(_Sums(a, w, m, n))
+
+    def _left(self, matmul: Matmul) -> Places:
+        """Activations of a MATMUL."""
+        place = matmul.a_base, matmul.a_step, matmul.m, matmul.k
+        left = self._lefts.get(place)
+        if left is None:
+            words = matmul.a_base + _grid(matmul.m, 1, self._caps.tiles(matmul.k), matmul.a_step)
+            left = self._read(NpuSpace.ACTIVATIONS, words, (matmul.k - 1) % self._caps.n + 1)
+            left = self._lefts[place] = self._known.setdefault(len(left).to_bytes(4, "little") + left.tobytes(), left)
+        return left
+
+    def _right(self, matmul: Matmul, n_tiles: int) -> Places:
+        """Weights of a MATMUL. Those of columns that nobody asks for are multiplied, too, so they are to be there."""
+        space, base, step, k = NpuSpace.WEIGHTS, matmul.w_base, matmul.w_step, matmul.k
+        end = base + n_tiles * step
+        if self._least[space] == self._caps.n and k <= step and end <= len(self._words[space]):
+            right: Places = self._words[space][base:end].reshape(n_tiles, step)[:, :k].T.copy()
+            return right
+        return self._read(space, base + _grid(k, 1, n_tiles, step), self._caps.n)
+
+    def _find(self, spots: Places) -> tuple[int, int, int]:
+        """The sums that the accumulators ``spots`` hold, all of one MATMUL in order; and the first row and tile."""
+        held = self._held[spots]
+        first = int(held[0, 0])
+        rows, tiles = spots.shape
+        if first < 0 or not np.array_equal(held, first + _grid(rows, _ROW, tiles, 1)):
+            raise _Untraceable
+        return first // _SUMS, first % _SUMS // _ROW, first % _ROW
+
+    def _store(self, store: Store) -> None:
+        if store.quantise:
+            raise _Untraceable
+        tiles = self._caps.tiles(store.n)
+        number, row, tile = self._find(store.c_base + _grid(store.rows, 1, tiles, store.c_step))
+        sums = self._sums[number]
+        if tile * self._caps.n + store.n > sums.n:
+            raise _Untraceable
+        key = sum(map(len, sums.w)), *map(id, sums.a)
+        self.stores.setdefault(key, []).append((number, row, tile, store))
+
+    def group(self, key: tuple[int, ...]) -> GroupShape:
+        """The product behind all stores of one left side."""
+        size = self._caps.n
+        numbers = list(dict.fromkeys(number for number, _, _, _ in self.stores[key]))
+        parts = [self._sums[number] for number in numbers]
+        starts = np.cumsum([0, *(self._caps.tiles(part.n) for part in parts)])
+        first = dict(zip(numbers, starts.tolist(), strict=False))
+        width, taken, put = int(starts[-1]) * size, [], []
+        for number, row, tile, store in self.stores[key]:
+            begin = row * width + (first[number] + tile) * size
+            taken.append((begin + _grid(store.rows, width, store.n, 1)).reshape(-1))
+            put.append((store.address + _grid(store.rows, store.stride, store.n, 4)).reshape(-1))
+        # In the order of the sums, so that all of them in order need not be picked.
+        every = np.concatenate(taken)
+        order = np.argsort(every, kind="stable")
+        a, w = np.hstack(parts[0].a), np.empty((key[0], starts[-1]), np.int64)
+        for part, start in zip(parts, starts.tolist(), strict=False):
+            k = 0
+            for piece in part.w:
+                w[k : k + len(piece), start : start + piece.shape[1]] = piece
+                k += len(piece)
+        if a.min() < 0 or w.min() < 0:
+            raise _Untraceable
+        picked = every[order]
+        whole = np.array_equal(picked, np.arange(len(a) * width))
+        return GroupShape.of(a, w, np.concatenate(put)[order], None if whole else picked, size)
+
+
+@lru_cache(maxsize=4)
+def _ramp(step: int) -> Places:
+    """Distances of words from the first, to be read only."""
+    ramp: Places = _grid(1, 0, 1 << 16, step)[0]
+    return ramp
+
+
+@lru_cache(maxsize=256)
+def _grid(rows: int, row_step: int, columns: int, column_step: int) -> Places:
+    """``[rows, columns]`` of distances from the first, to be read only."""
+    grid: Places = np.arange(rows)[:, None] * row_step + np.arange(columns) * column_step
+    grid.flags.writeable = False
+    return grid
+
+
+def _rows(loads: Sequence[Load], space: NpuSpace) -> tuple[Places, Places]:
+    """Where the rows begin that loads of a space read, and their bytes."""
+    starts = [load.address + row * load.stride for load in loads if load.space is space for row in range(load.rows)]
+    lengths = [
+        -(-load.row_bytes // BEAT_BYTES) * BEAT_BYTES for load in loads if load.space is space for _ in range(load.rows)
+    ]
+    return np.array(starts, np.int64), np.array(lengths, np.int64)

@@ -25,7 +25,7 @@ PAGE_SHIFT = 48
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[k, n tiles]``, of each one.
+    """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[n tiles, k]``, of each one.
 
     Left sides of the same words are the same object.
     """
@@ -38,10 +38,10 @@ class _Sums:
 
 @dataclass(frozen=True, eq=False)
 class GroupShape:
-    """Products with the same left side: ``left[m, k tiles]`` times ``right[k, n tiles]``, words in places of a shape.
+    """Products with the same left side: ``left[m, k tiles]`` times ``right[k, n tiles]``, of words in a shape's places.
 
-    Of the sums, values ``taken`` go to ``put``; None: all of them in order. ``by_tile``: words of the right side come
-    tile of n by tile of n, not row by row.
+    Words of the right side come tile of n by tile of n. Of the sums, values ``taken`` go to ``put``; None: all of them
+    in order.
     """
 
     left: Reach
@@ -49,21 +49,10 @@ class GroupShape:
     put: Reach
     m: int
     k: int
-    by_tile: bool
     taken: Places | None
-
-    @classmethod
-    def of(cls, left: Places, right: Places, put: Places, taken: Places | None, size: int) -> GroupShape:
-        """From the places of words of ``size`` bytes, ``left[m, k tiles]`` and ``right[k, n tiles]``, and of values."""
-        by_tile, by_row = Reach(right.T.reshape(-1), size), Reach(right.reshape(-1), size)
-        tiles_first = len(by_tile) <= len(by_row)
-        best = by_tile if tiles_first else by_row
-        return cls(Reach(left.reshape(-1), size), best, Reach(put, 4), len(left), len(right), tiles_first, taken)
 
     def matrix(self, words: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
         """The right side made of its words, end to end."""
-        if not self.by_tile:
-            return words.reshape(self.k, -1)
         return words.reshape(-1, self.k, self.right.size).transpose(1, 0, 2).reshape(self.k, -1)
 
 
@@ -177,7 +166,7 @@ class _Tracer:
         if matmul.accumulate:
             number, row, tile = self._find(into)
             before = self._sums[number]
-            if (row, tile, before.m, before.n) != (0, 0, m, n) or len(before.w[-1]) % self._caps.n:
+            if (row, tile, before.m, before.n) != (0, 0, m, n) or before.w[-1].shape[1] % self._caps.n:
                 raise _Untraceable
             a, w = before.a + a, before.w + w
         self._held[into] = len(self._sums) * _SUMS + _grid(m, _ROW, n_tiles, 1)
@@ -198,9 +187,9 @@ class _Tracer:
         space, base, step, k = NpuSpace.WEIGHTS, matmul.w_base, matmul.w_step, matmul.k
         end = base + n_tiles * step
         if self._least[space] == self._caps.n and k <= step and end <= len(self._words[space]):
-            right: Places = self._words[space][base:end].reshape(n_tiles, step)[:, :k].T.copy()
+            right: Places = self._words[space][base:end].reshape(n_tiles, step)[:, :k].copy()
             return right
-        return self._read(space, base + _grid(k, 1, n_tiles, step), self._caps.n)
+        return self._read(space, base + _grid(k, 1, n_tiles, step), self._caps.n).T
 
     def _find(self, spots: Places) -> tuple[int, int, int]:
         """The sums that the accumulators ``spots`` hold, all of one MATMUL in order; and the first row and tile."""
@@ -219,7 +208,7 @@ class _Tracer:
         sums = self._sums[number]
         if tile * self._caps.n + store.n > sums.n:
             raise _Untraceable
-        key = sum(map(len, sums.w)), *map(id, sums.a)
+        key = sum(part.shape[1] for part in sums.w), *map(id, sums.a)
         self.stores.setdefault(key, []).append((number, row, tile, store))
 
     def group(self, key: tuple[int, ...]) -> GroupShape:
@@ -237,17 +226,22 @@ class _Tracer:
         # In the order of the sums, so that all of them in order need not be picked.
         every = np.concatenate(taken)
         order = np.argsort(every, kind="stable")
-        a, w = np.hstack(parts[0].a), np.empty((key[0], starts[-1]), np.int64)
+        a, w = np.hstack(parts[0].a), np.empty((starts[-1], key[0]), np.int64)
         for part, start in zip(parts, starts.tolist(), strict=False):
             k = 0
             for piece in part.w:
-                w[k : k + len(piece), start : start + piece.shape[1]] = piece
-                k += len(piece)
+                tiles, more = piece.shape
+                w[start : start + tiles, k : k + more] = piece
+                k += more
         if a.min() < 0 or w.min() < 0:
             raise _Untraceable
         picked = every[order]
         whole = np.array_equal(picked, np.arange(len(a) * width))
-        return GroupShape.of(a, w, np.concatenate(put)[order], None if whole else picked, size)
+        places = np.concatenate(put)[order]
+        return GroupShape(
+            Reach(a.reshape(-1), size), Reach(w.reshape(-1), size), Reach(places, 4), len(a), key[0],
+            None if whole else picked,
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=4)

@@ -132,29 +132,23 @@ class PageMap:
             offset += length
 
     def _loads(self, d: Load, caps: Caps) -> Iterator[Load]:
-        groups = list(self._groups(d.address, d.stride, d.rows, d.row_bytes))
+        space, address, stride, _, _, base, row_step, word_step, wait_prev, wait_next, signal_prev, signal_next = d
+        groups = list(self._groups(address, stride, d.rows, d.row_bytes))
         last = len(groups) - 1
         for i, (row, rows, offset, length) in enumerate(groups):
             if offset % caps.n:
                 raise ValueError(f"Rows must be cut at words of {caps.n} bytes, not at byte {offset!r}")
             yield Load(
-                space=d.space,
-                address=self.physical(d.address + row * d.stride + offset),
-                stride=d.stride,
-                rows=rows,
-                row_bytes=length,
-                base=d.base + row * d.row_step + offset // caps.n * d.word_step,
-                row_step=d.row_step,
-                word_step=d.word_step,
-                wait_prev=d.wait_prev and i == 0,
-                wait_next=d.wait_next and i == 0,
-                signal_prev=d.signal_prev and i == last,
-                signal_next=d.signal_next and i == last,
-            )
+                space, self.physical(address + row * stride + offset), stride, rows, length,
+                base + row * row_step + offset // caps.n * word_step, row_step, word_step,
+                wait_prev and i == 0, wait_next and i == 0, signal_prev and i == last, signal_next and i == last,
+            )  # fmt: skip
 
     def _stores(self, d: Store, caps: Caps) -> Iterator[Store]:
-        value_bytes = 1 if d.quantise else 4
-        groups = list(self._groups(d.address, d.stride, d.rows, value_bytes * d.n))
+        address, stride, rows, n, c_base, c_step, quantise, relu, q_base, *tokens = d
+        wait_prev, wait_next, signal_prev, signal_next = tokens
+        value_bytes = 1 if quantise else 4
+        groups = list(self._groups(address, stride, rows, value_bytes * n))
         last = len(groups) - 1
         for i, (row, rows, offset, length) in enumerate(groups):
             tile, cut = divmod(offset, value_bytes * caps.n)
@@ -162,17 +156,7 @@ class PageMap:
                 whole = value_bytes * caps.n
                 raise ValueError(f"Rows must be cut at accumulator rows of {whole} bytes, not at byte {offset!r}")
             yield Store(
-                address=self.physical(d.address + row * d.stride + offset),
-                stride=d.stride,
-                rows=rows,
-                n=length // value_bytes,
-                c_base=d.c_base + tile * d.c_step + row,
-                c_step=d.c_step,
-                quantise=d.quantise,
-                relu=d.relu,
-                q_base=d.q_base + tile * CHANNEL_BYTES if d.quantise else 0,
-                wait_prev=d.wait_prev and i == 0,
-                wait_next=d.wait_next and i == 0,
-                signal_prev=d.signal_prev and i == last,
-                signal_next=d.signal_next and i == last,
-            )
+                self.physical(address + row * stride + offset), stride, rows, length // value_bytes,
+                c_base + tile * c_step + row, c_step, quantise, relu, q_base + tile * CHANNEL_BYTES if quantise else 0,
+                wait_prev and i == 0, wait_next and i == 0, signal_prev and i == last, signal_next and i == last,
+            )  # fmt: skip

@@ -231,8 +231,11 @@ def _pages(transfers: Iterable[Load | Store]) -> tuple[tuple[int, int], ...]:
     for transfer in transfers:
         length = _row_bytes(transfer) if isinstance(transfer, Store) else transfer.row_bytes
         length = -(-length // BEAT_BYTES) * BEAT_BYTES
-        for row in range(transfer.rows):
-            first = transfer.address + row * transfer.stride
+        rows, stride = transfer.rows, transfer.stride
+        if stride <= PAGE_BYTES:  # rows leave no page out
+            rows, length = 1, (rows - 1) * stride + length
+        for row in range(rows):
+            first = transfer.address + row * stride
             pages.update(range(first // PAGE_BYTES, (first + length - 1) // PAGE_BYTES + 1))
     far = (1 << PAGE_SHIFT) // PAGE_BYTES
-    return tuple(divmod(page, far) for page in pages)
+    return tuple([divmod(page, far) for page in pages])

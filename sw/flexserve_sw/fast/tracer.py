@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,8 +85,15 @@ class ProductShape:
         return cls(groups, _rows(loads, NpuSpace.ACTIVATIONS), _rows(loads, NpuSpace.WEIGHTS), caps.n)
 
 
-_SUMS, _ROW = 1 << 40, 1 << 20
-"""What an accumulator row holds: number of the sums times the one, row times the other, and tile."""
+class _Block(NamedTuple):
+    """Accumulators from row ``base`` up to ``end`` that hold the sums ``number``: ``m`` rows every ``step`` rows."""
+
+    number: int
+    base: int
+    end: int
+    step: int
+    m: int
+    tiles: int
 
 
 class _Untraceable(Exception):
@@ -96,19 +104,19 @@ class _Tracer:
     """Scratchpads and accumulators that hold places instead of values.
 
     ``_words`` are the places of a scratchpad's words, negative if nothing was loaded, and ``_lanes`` how many bytes of
-    each are from there, the ``_least`` of them in any word that was loaded; ``_held`` tells of which of ``_sums`` an
-    accumulator row is part, and which row and tile of it. ``_lefts`` are the left sides read since the last LOAD of
-    activations, ``_known`` all of them by content.
+    each are from there, the ``_least`` of them in any word that was loaded; ``_blocks`` tells, by first row, which
+    accumulators hold which of ``_sums``. ``_lefts`` are the left sides read since the last LOAD of activations,
+    ``_known`` all of them by content.
     """
 
     def __init__(self, caps: Caps) -> None:
         self._caps = caps
         depths = {NpuSpace.ACTIVATIONS: caps.a_words, NpuSpace.WEIGHTS: caps.w_words}
         self._words = {space: np.full(depth, -1, np.int64) for space, depth in depths.items()}
-        self._lanes = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
+        self._lanes = {space: np.full(depth, caps.n, np.int64) for space, depth in depths.items()}
         self._least = dict.fromkeys(depths, caps.n)
         self._sums: list[_Sums] = []
-        self._held = np.full(caps.c_rows, -1, np.int64)
+        self._blocks: dict[int, _Block] = {}
         self._lefts: dict[tuple[int, int, int, int], Places] = {}
         self._known: dict[bytes, Places] = {}
         self.stores: dict[tuple[int, ...], list[tuple[int, int, int, Store]]] = {}
@@ -124,27 +132,27 @@ class _Tracer:
                 self._store(descriptor)
 
     def _load(self, load: Load) -> None:
-        if load.space not in self._words:
+        space, address, stride, rows, row_bytes, base, row_step, word_step, *_ = load
+        if space not in self._words:
             raise _Untraceable
-        size, count = self._caps.n, self._caps.tiles(load.row_bytes)
-        words, lanes = self._words[load.space], self._lanes[load.space]
-        last = load.row_bytes % size
-        if load.word_step == 1:  # weights: word after word, row by row
-            for row in range(load.rows):
-                begin = load.base + row * load.row_step
-                end = begin + count
-                np.add(_ramp(size)[:count], load.address + row * load.stride, out=words[begin:end])
-                lanes[begin:end] = size
-                if last:
-                    lanes[end - 1] = last
+        size, count = self._caps.n, self._caps.tiles(row_bytes)
+        words, last = self._words[space], row_bytes % size
+        self._least[space] = min(self._least[space], last or size)
+        ragged = self._least[space] < size
+        if word_step == 1 and not ragged:  # weights: word after word, row by row
+            if row_step == count and stride == row_bytes:
+                rows, count = 1, rows * count
+            for row in range(rows):
+                begin = base + row * row_step
+                np.add(_ramp(size)[:count], address + row * stride, out=words[begin : begin + count])
         else:
-            places = load.base + _grid(load.rows, load.row_step, count, load.word_step)
-            words[places] = load.address + _grid(load.rows, load.stride, count, size)
-            lanes[places] = size
-            if last:
-                lanes[places[:, -1]] = last
-        self._least[load.space] = min(self._least[load.space], last or size)
-        if load.space is NpuSpace.ACTIVATIONS:
+            places = base + _grid(rows, row_step, count, word_step)
+            words[places] = address + _grid(rows, stride, count, size)
+            if ragged:
+                lanes = self._lanes[space]
+                lanes[places] = size
+                lanes[places[:, -1]] = last or size
+        if space is NpuSpace.ACTIVATIONS:
             self._lefts.clear()
 
     def _read(self, space: NpuSpace, places: Places, last: int) -> Places:
@@ -162,14 +170,20 @@ class _Tracer:
         m, n, n_tiles = matmul.m, matmul.n, self._caps.tiles(matmul.n)
         a: tuple[Places, ...] = (self._left(matmul),)
         w: tuple[Places, ...] = (self._right(matmul, n_tiles),)
-        into = matmul.c_base + _grid(m, 1, n_tiles, matmul.c_step)
+        base, step = matmul.c_base, matmul.c_step
         if matmul.accumulate:
-            number, row, tile = self._find(into)
+            number, row, tile = self._find(base, step, m, n_tiles)
             before = self._sums[number]
             if (row, tile, before.m, before.n) != (0, 0, m, n) or before.w[-1].shape[1] % self._caps.n:
                 raise _Untraceable
             a, w = before.a + a, before.w + w
-        self._held[into] = len(self._sums) * _SUMS + _grid(m, _ROW, n_tiles, 1)
+        if n_tiles > 1 and step < m:
+            raise _Untraceable
+        end = base + (n_tiles - 1) * step + m
+        before_it = self._blocks.get(base)
+        if before_it is None or before_it.end != end:
+            self._blocks = {b.base: b for b in self._blocks.values() if b.end <= base or end <= b.base}
+        self._blocks[base] = _Block(len(self._sums), base, end, step, m, n_tiles)
         self._sums.append(_Sums(a, w, m, n))
 
     def _left(self, matmul: Matmul) -> Places:
@@ -191,24 +205,25 @@ class _Tracer:
             return right
         return self._read(space, base + _grid(k, 1, n_tiles, step), self._caps.n).T
 
-    def _find(self, spots: Places) -> tuple[int, int, int]:
-        """The sums that the accumulators ``spots`` hold, all of one MATMUL in order; and the first row and tile."""
-        held = self._held[spots]
-        first = int(held[0, 0])
-        rows, tiles = spots.shape
-        if first < 0 or not np.array_equal(held, first + _grid(rows, _ROW, tiles, 1)):
-            raise _Untraceable
-        return first // _SUMS, first % _SUMS // _ROW, first % _ROW
+    def _find(self, first: int, step: int, rows: int, tiles: int) -> tuple[int, int, int]:
+        """Number of the sums that accumulators hold, all of one MATMUL in order; and the first row and tile."""
+        exact = self._blocks.get(first)
+        for block in (exact,) if exact is not None else self._blocks.values():
+            tile, row = divmod(first - block.base, block.step) if block.tiles > 1 else (0, first - block.base)
+            inside = 0 <= row <= block.m - rows and 0 <= tile <= block.tiles - tiles
+            if inside and (tiles == 1 or step == block.step):
+                return block.number, row, tile
+        raise _Untraceable
 
     def _store(self, store: Store) -> None:
         if store.quantise:
             raise _Untraceable
         tiles = self._caps.tiles(store.n)
-        number, row, tile = self._find(store.c_base + _grid(store.rows, 1, tiles, store.c_step))
+        number, row, tile = self._find(store.c_base, store.c_step, store.rows, tiles)
         sums = self._sums[number]
         if tile * self._caps.n + store.n > sums.n:
             raise _Untraceable
-        key = sum(part.shape[1] for part in sums.w), *map(id, sums.a)
+        key = sum([part.shape[1] for part in sums.w]), *map(id, sums.a)
         self.stores.setdefault(key, []).append((number, row, tile, store))
 
     def group(self, key: tuple[int, ...]) -> GroupShape:
@@ -260,9 +275,13 @@ def _grid(rows: int, row_step: int, columns: int, column_step: int) -> Places:
 
 
 def _rows(loads: Sequence[Load], space: NpuSpace) -> tuple[Places, Places]:
-    """Where the rows begin that loads of a space read, and their bytes."""
-    starts = [load.address + row * load.stride for load in loads if load.space is space for row in range(load.rows)]
-    lengths = [
-        -(-load.row_bytes // BEAT_BYTES) * BEAT_BYTES for load in loads if load.space is space for _ in range(load.rows)
-    ]
+    """Where the rows begin that loads of a space read, and their bytes; rows that lie end to end count as one."""
+    starts: list[int] = []
+    lengths: list[int] = []
+    for load in loads:
+        if load.space is space:
+            length = -(-load.row_bytes // BEAT_BYTES) * BEAT_BYTES
+            rows, length = (1, length * load.rows) if load.stride == length else (load.rows, length)
+            starts += [load.address + row * load.stride for row in range(rows)]
+            lengths += [length] * rows
     return np.array(starts, np.int64), np.array(lengths, np.int64)

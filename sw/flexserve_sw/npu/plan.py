@@ -247,12 +247,11 @@ def _columns_first(problem: _Problem, *, wanted: int, start: int, buffers: int) 
                 a_base = a_part * (number % buffers) + (k0 * mc if resident else 0)
                 pieces.append((m0, mc, k0, kc, n0, nc, block, a_base))
             block += 1
+    count, w_part = len(pieces), caps.w_words // buffers
     return [
         Step(
-            m0=m0, mc=mc, k0=k0, kc=kc, n0=n0, nc=nc, a_tiles=kc if n0 == 0 or not resident else 0,
-            load_w=True, waits=index >= buffers,
-            frees=index + buffers < len(pieces), first=k0 == 0, last=k0 + kc == k_tiles, block=block, a_base=a_base,
-            w_base=index % buffers * (caps.w_words // buffers), w_step=kc * size,
+            m0, mc, k0, kc, n0, nc, kc if n0 == 0 or not resident else 0, True, index >= buffers,
+            index + buffers < count, k0 == 0, k0 + kc == k_tiles, block, a_base, index % buffers * w_part, kc * size,
         )
         for index, (m0, mc, k0, kc, n0, nc, block, a_base) in enumerate(pieces)
     ]  # fmt: skip

@@ -164,6 +164,7 @@ class _Timeline:
         self.read_latency, self.write_latency = latency + _READ_PATH, latency + _WRITE_PATH
         self.handout = _START + self.read_latency
         self.load, self.execute, self.store = _Unit(), _Unit(), _Unit()
+        self.units: dict[type, _Unit] = {Load: self.load, Matmul: self.execute, Store: self.store}
         self.le, self.el, self.es, self.se = (deque[int]() for _ in range(4))  # tokens: of load to execute, and so on
         self.reads: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
         self.writes: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
@@ -190,19 +191,19 @@ class _Timeline:
                 self.unfetched -= 1
                 self.fetching += DESCRIPTOR_BYTES // BEAT_BYTES
         handout += _DISPATCH
+        unit = self.units.get(type(descriptor))
+        ready = unit.taken[0] if unit else self.end
+        self.handout = handout = handout if handout > ready else ready
+        handed.append(handout)
         match descriptor:
             case Load():
-                handout = self.handout = max(handout, self.load.taken[0])
                 done = self.run_load(descriptor)
             case Matmul():
-                handout = self.handout = max(handout, self.execute.taken[0])
                 done = self.run_matmul(descriptor)
             case Store():
-                handout = self.handout = max(handout, self.store.taken[0])
                 done = self.run_store(descriptor)
             case Fence():
-                done = handout = self.handout = max(handout, self.end)
-        handed.append(handout)
+                done = handout
         if done > self.end:
             self.end = done
         return done
@@ -299,16 +300,24 @@ class _Timeline:
         waiting, writes = self.waiting, self.writes
         sent, announced, queued = self.sent, self.announced, self.sent_beats
         for size in _store_sizes(store):
-            credit += size * pieces
-            read += credit // beats
-            credit %= beats
+            if pieces == beats:
+                read += size
+            else:
+                credit += size * pieces
+                read += credit // beats
+                credit %= beats
             # Reading stalls while the queue of beats is full.
             while queued + size > _STORE_QUEUE and waiting:
                 gone, when = waiting.popleft()
                 queued -= gone
-                read = max(read, when)
-            announced = max(read + lag, announced + 2, writes[0] + 1)
-            sent = max(announced + 1, sent) + size
+                if read < when:
+                    read = when
+            announced += 2
+            if announced < read + lag:
+                announced = read + lag
+            if announced <= writes[0]:
+                announced = writes[0] + 1
+            sent = (sent if sent > announced else announced + 1) + size
             answered = sent + self.write_latency
             writes.append(answered)
             waiting.append((size, sent))

@@ -66,9 +66,10 @@ class _Burst(NamedTuple):
 class Filter:
     """Region side, page side and the path between masters and memory.
 
-    ``touching`` is called with a page before a transfer's data in it moves, ``changing`` before anything changes that
-    says who may access what: so whoever has accesses under way that it has not carried out yet can do so before.
-    ``epoch`` counts such changes. ``listener``, of all filters, is told page, direction and world of every burst.
+    ``touching``, if there is one, is called with a page before a transfer's data in it moves, ``changing`` before
+    anything changes that says who may access what: so whoever has accesses under way that it has not carried out yet
+    can do so before. ``epoch`` counts such changes. ``listener``, of all filters, is told page, direction and world of
+    every burst.
     """
 
     listener: ClassVar[Callable[[int, bool, World], None] | None] = None
@@ -78,7 +79,8 @@ class Filter:
         self._last_answer = 0
         self.epoch = 0
         self.changing: Callable[[], None] = _nothing
-        self.touching: Callable[[int], None] = _untouched
+        self.touching: Callable[[int], None] | None = None
+        self._reached: dict[tuple[Master, World, bool], set[int]] = {}  # pages let through in this epoch
         self.regions = Regions(
             hardware,
             tzc,
@@ -95,6 +97,7 @@ class Filter:
     def _change(self) -> None:
         self.changing()
         self.epoch += 1
+        self._reached.clear()
 
     def drained(self) -> int:
         """Cycle in which the last access accepted so far is answered."""
@@ -154,24 +157,32 @@ class Filter:
         self, master: Master, world: World, address: int, length: int, channel: Channel, *, write: bool
     ) -> bool:
         """Let the time of allowed bursts pass, if nothing else happens meanwhile."""
-        if (address | length) % BEAT_BYTES or not self.regions.open or not self._dram.holds(address, length):
+        if (address | length) % BEAT_BYTES or not self.regions.open:
             return False
-        pages = range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1)
+        first, last = address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES
+        pages = (first,) if first == last else range(first, last + 1)
+        reached = self._reached.get((master, world, write))
+        if reached is None:
+            reached = self._reached[master, world, write] = set()
         for page in pages:
-            if not self._lets(master, world, page * PAGE_BYTES, write):
-                return False
+            if page not in reached:
+                if not self._lets(master, world, page * PAGE_BYTES, write) or not self._dram.holds_pages((page,)):
+                    return False
+                reached.add(page)
         now = self._hardware.kernel.now
-        if len(pages) == 1:
+        if first == last:
             clear = channel.clear(now + FILTER_LATENCY, length)
         else:
             clear = self._last_clear(address, length, channel)
         if not self._hardware.kernel.skip(clear + channel.latency - now):
             return False
         self.occupy(channel.take_until(clear, length))
-        for page in pages:
-            if Filter.listener is not None:
+        if Filter.listener is not None:
+            for page in pages:
                 self.heard(page * PAGE_BYTES, world, write=write)
-            self.touching(page)
+        if self.touching is not None:
+            for page in pages:
+                self.touching(page)
         return True
 
     def _last_clear(self, address: int, length: int, channel: Channel) -> int:
@@ -274,7 +285,8 @@ class Filter:
         if not burst.moves:
             return
         place, at, size = address + burst.at, burst.at, burst.size
-        self.touching(place // PAGE_BYTES)
+        if self.touching is not None:
+            self.touching(place // PAGE_BYTES)
         if payload is None:
             data[at : at + size] = self._dram.read(place, size)
         else:
@@ -283,7 +295,3 @@ class Filter:
 
 def _nothing() -> None:
     """Nobody has anything under way."""
-
-
-def _untouched(page: int) -> None:
-    """Nobody has anything under way in a page."""

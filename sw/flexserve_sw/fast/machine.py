@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ..machine import WINDOW_GRANULE, BusFault, Initiator, Interrupt, Memory, Response, World, normal_world
+from ..machine import WINDOW_GRANULE, BusFault, Event, Initiator, Interrupt, Memory, Response, World, normal_world
 from ..npu import Caps, NpuState
 from ..regs import FLEX_NORMAL, FLEX_SECURE, GATE_NORMAL, GATE_SECURE, NPU_NORMAL, NPU_SECURE, STORAGE, TZC, Block
 from ..tasks import Latch, SimTask
@@ -34,6 +34,13 @@ _MASTERS = {
     Initiator.SECURE_CPU: Master.SECURE_CPU,
     Initiator.HOSTILE_DEVICE: Master.HOSTILE,
 }
+
+_SIDES = {
+    (by, world): (master, World.NORMAL if normal_world(by, world) else World.SECURE)
+    for by, master in _MASTERS.items()
+    for world in (None, *World)
+}
+"""Master and world of an access on the bus, by who asks for it, and for which world."""
 
 _SECURE_FRAMES = frozenset(block.base for block in (TZC, FLEX_SECURE, NPU_SECURE, GATE_SECURE))
 _EVERYBODY = Value(reset=FULL)
@@ -79,6 +86,7 @@ class _Soc:
             GATE_SECURE: self.gate.secure_frame,
             STORAGE: self.storage.frame,
         }
+        self._ways: dict[tuple[Initiator, World | None, int], tuple[Frame | None, Value, int]] = {}
         managers = {FLEX_NORMAL: self.filter.pages.managers, GATE_NORMAL: self.gate.managers}
         self._frames = {
             block.base: (frame, block.base in _SECURE_FRAMES, managers.get(block, _EVERYBODY))
@@ -87,16 +95,22 @@ class _Soc:
 
     def frame(self, address: int, by: Initiator, world: World | None) -> Frame | None:
         """The register frame at ``address``, or None if there is none or it is not for this master and world."""
+        way = by, world, address & -_FRAME_BYTES
+        found = self._ways.get(way)
+        if found is None:
+            found = self._ways[way] = self._way(*way)
+        frame, managers, manager = found
         if address % 4:
             raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
-        offset = address % _FRAME_STEP
-        found = self._frames.get(address - offset)
-        if found is None or offset >= _FRAME_BYTES:
-            return None
-        frame, secure, managers = found
-        if secure is normal_world(by, world) or not managers.value >> _MASTERS[by].nsaid & 1:
-            return None
-        return frame
+        return frame if managers.value & manager else None
+
+    def _way(self, by: Initiator, world: World | None, base: int) -> tuple[Frame | None, Value, int]:
+        """The frame that a master reaches at ``base``, if any, and which bit of which word lets it."""
+        master, side = _SIDES[by, world]
+        found = self._frames.get(base)
+        if found is None or found[1] is not (side is World.SECURE):
+            return None, _EVERYBODY, 0
+        return found[0], found[2], 1 << master.nsaid
 
     def stop(self) -> None:
         """Reset is asserted: every process ends, every access in flight is lost."""
@@ -186,13 +200,13 @@ class FastMachine:
 
     async def read_register(self, address: int, *, by: Initiator, world: World | None = None) -> int:
         """Read a 32-bit register. Raises :class:`BusFault`."""
-        skip = self.kernel.skip
-        if not skip(REQUEST_CYCLES):
-            await self.kernel.delay(REQUEST_CYCLES)
+        kernel = self.kernel
+        if not kernel.skip(REQUEST_CYCLES):
+            await kernel.delay(REQUEST_CYCLES)
         frame = self.soc.frame(address, by, world)
         response, value = frame.read(address % _FRAME_STEP) if frame else (Response.DECERR, 0)
-        if not skip(ANSWER_CYCLES):
-            await self.kernel.delay(ANSWER_CYCLES)
+        if not kernel.skip(ANSWER_CYCLES):
+            await kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response, value.to_bytes(4, "little"))
         return value
@@ -201,23 +215,33 @@ class FastMachine:
         self, address: int, value: int, *, by: Initiator, world: World | None = None, strobe: int = 0xF
     ) -> None:
         """Write a 32-bit register. Raises :class:`BusFault`."""
-        if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
-            raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
-        skip = self.kernel.skip
-        if not skip(REQUEST_CYCLES):
-            await self.kernel.delay(REQUEST_CYCLES)
-        frame = self.soc.frame(address, by, world)
-        response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
-        if not skip(ANSWER_CYCLES):
-            await self.kernel.delay(ANSWER_CYCLES)
-        if response is not Response.OKAY:
-            raise BusFault(address, response)
+        await self._write(((address, value),), by, world, strobe)
+
+    async def write_registers(
+        self, values: Iterable[tuple[int, int]], *, by: Initiator, world: World | None = None
+    ) -> None:
+        """Write registers one after the other. Raises :class:`BusFault`."""
+        await self._write(values, by, world, 0xF)
+
+    async def _write(self, values: Iterable[tuple[int, int]], by: Initiator, world: World | None, strobe: int) -> None:
+        kernel = self.kernel
+        for address, value in values:
+            if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
+                raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
+            if not kernel.skip(REQUEST_CYCLES):
+                await kernel.delay(REQUEST_CYCLES)
+            frame = self.soc.frame(address, by, world)
+            response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
+            if not kernel.skip(ANSWER_CYCLES):
+                await kernel.delay(ANSWER_CYCLES)
+            if response is not Response.OKAY:
+                raise BusFault(address, response)
 
     async def load(self, address: int, length: int, *, by: Initiator, world: World | None = None) -> bytes:
         """Read ``length`` bytes through the filter. Raises :class:`BusFault` with what came back."""
         if length == 0:
             return b""
-        filter_, master, side = self.soc.filter, _MASTERS[by], _world(by, world)
+        filter_, (master, side) = self.soc.filter, _SIDES[by, world]
         data = filter_.load_now(master, side, address, length)
         if data is not None:
             return data
@@ -226,7 +250,7 @@ class FastMachine:
 
     async def store(self, address: int, payload: bytes, *, by: Initiator, world: World | None = None) -> None:
         """Write through the filter. Raises :class:`BusFault`."""
-        filter_, master, side = self.soc.filter, _MASTERS[by], _world(by, world)
+        filter_, (master, side) = self.soc.filter, _SIDES[by, world]
         if payload and not filter_.store_now(master, side, address, payload):
             steps = filter_.transfer(master, side, address, payload=payload)
             (await self.kernel.follow(steps)).check()
@@ -239,6 +263,10 @@ class FastMachine:
         """Return when the line is high; at once if it is."""
         await self._lines[line].wait()
 
+    def announce(self, line: Interrupt, event: Event) -> None:
+        """Set an event when the line is high next; at once if it is."""
+        self._lines[line].announce(event)
+
     def pending(self, line: Interrupt) -> bool:
         """Whether the line is high now."""
         return self._lines[line].high
@@ -250,10 +278,6 @@ class FastMachine:
     def event(self) -> Latch:
         """Make a fresh, unset event."""
         return Latch(self.kernel)
-
-
-def _world(by: Initiator, world: World | None) -> World:
-    return World.NORMAL if normal_world(by, world) else World.SECURE
 
 
 def _unknown(state: NpuState, seed: int) -> NpuState:

@@ -143,7 +143,6 @@ class Npu:
             World.SECURE: _Side(self, World.SECURE, secure, NPU_SECURE),
         }
         self._filter.changing = self._changing
-        self._filter.touching = self._touching
         self._port = {world: Port(hardware, filter_, dram, world) for world in World}
 
     @property
@@ -154,10 +153,6 @@ class Npu:
     def _changing(self) -> None:
         if self.job is not None:
             self.job.changing()
-
-    def _touching(self, page: int) -> None:
-        if self.job is not None:
-            self.job.touched(page)
 
     def frame(self, world: World) -> Frame:
         """Command frame of a world."""
@@ -195,10 +190,11 @@ class Npu:
         self.job = Job(
             self._port[side.world], self._memories, self.counters, over, address=order.address, count=order.count
         )
+        self._filter.touching = self.job.touched
 
     def _over(self, side: _Side, order: _Order, fault: NpuFaulted | None) -> None:
         """The running job has ended."""
-        self.job = None
+        self.job = self._filter.touching = None
         self.counters.busy += self._hardware.now - self._begun
         if fault is None:
             side.report_done(order.tag)

@@ -10,6 +10,10 @@ from ..npu import CHANNEL_BYTES, Caps, Descriptor, Load, Store
 __all__ = ["NotResident", "PageMap"]
 
 
+_MOST_RANGES = 4096
+"""Ranges whose pieces are remembered."""
+
+
 class NotResident(Exception):
     """An address was used whose page is not in memory."""
 
@@ -21,6 +25,7 @@ class PageMap:
         self._frames = dict(enumerate(frames))
         self._changes: dict[int, int] = {}
         self._ends: dict[int, int] = {}  # ends of runs of pages that are neighbours on the bus, found in this epoch
+        self._pieces: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of ranges used in this epoch
         self._held: dict[tuple[int, int], int] = {}  # runs of pages that all had a frame, and in which epoch
         self.epoch = 0
 
@@ -38,6 +43,7 @@ class PageMap:
         self.epoch += 1
         self._changes[page] = self.epoch
         self._ends.clear()
+        self._pieces.clear()
 
     def changed(self, address: int, length: int) -> int:
         """Epoch in which a page of a range was last put somewhere else, or taken out; 0 if none ever was."""
@@ -86,12 +92,22 @@ class PageMap:
             self._ends.update(dict.fromkeys(range(page, end), end))
         return end * PAGE_BYTES - address
 
-    def pieces(self, address: int, length: int) -> Iterator[tuple[int, int]]:
+    def pieces(self, address: int, length: int) -> Sequence[tuple[int, int]]:
         """Cut a range into ``(physical address, length)`` pieces that are contiguous on the bus."""
+        pieces = self._pieces.get((address, length))
+        if pieces is None:
+            if len(self._pieces) == _MOST_RANGES:
+                self._pieces.clear()
+            pieces = self._pieces[address, length] = self._cut(address, length)
+        return pieces
+
+    def _cut(self, address: int, length: int) -> list[tuple[int, int]]:
+        pieces = []
         while length:
             piece = min(length, self.reach(address))
-            yield self.physical(address), piece
+            pieces.append((self.physical(address), piece))
             address, length = address + piece, length - piece
+        return pieces
 
     def scatter(self, program: Iterable[Descriptor], caps: Caps) -> list[Descriptor]:
         """Turn a job over this address space into one over physical addresses.

@@ -68,6 +68,7 @@ class Paged:
 
     def __init__(self, pager: Pager, clock: CpuClock, track: ComputeTrack) -> None:
         self._pager, self._clock, self._track = pager, clock, track
+        self._usable: dict[tuple[PagedSegment, int, int, bool], int] = {}  # and the epoch in which it all was in memory
 
     async def _attempt(
         self,
@@ -78,30 +79,39 @@ class Paged:
         scratch: Sequence[PagedSegment] = (),
     ) -> T:
         """Use a segment; once more if the OS took a page of it, which shows as a fault and never as data."""
+        pager = self._pager
+        first, stop = (0, segment.pages) if pages is None else (pages.start, pages.stop)
+        key = segment, first, stop, bool(scratch)
         for last in (False, True):
-            waits = await self._loaded(segment, pages)
-            async with self._pager.lock:
-                # Scratch first: what it takes must not come from what is ensured after it.
-                for other in scratch:
-                    if not self._pager.whole(other):
-                        await self._pager.ensure(other)
-                if not self._pager.whole(segment, pages):
-                    await self._pager.ensure(segment, pages)
+            await self._clock.settle()
+            usable = self._usable.get(key) == pager.space.epoch and not pager.lock.held
+            waits = not usable and await self._loaded(segment, pages)
+            async with pager.lock:
+                if not usable:
+                    await self._ensure(segment, pages, scratch)
+                    self._usable[key] = pager.space.epoch
                 if waits:
-                    self._track.start(self._track.name, self._pager.side.machine.now)
+                    self._track.start(self._track.name, pager.side.machine.now)
                 try:
                     return await use()
                 except (BusFault, NpuJobFailed):
-                    if not await self._pager.reconcile() or last:
+                    if not await pager.reconcile() or last:
                         raise
         raise AssertionError("The second attempt returns or raises")
 
+    async def _ensure(self, segment: PagedSegment, pages: range | None, scratch: Sequence[PagedSegment]) -> None:
+        """Have all in memory, scratch first: what it takes must not come from what is ensured after it."""
+        for other in scratch:
+            if not self._pager.whole(other):
+                await self._pager.ensure(other)
+        if not self._pager.whole(segment, pages):
+            await self._pager.ensure(segment, pages)
+
     async def _loaded(self, segment: PagedSegment, pages: range | None) -> bool:
-        """Have what was computed so far take its time, and wait for the first loading of a segment.
+        """Wait for the first loading of a segment.
 
         Whether the forward pass, which was running, stands still until the segment can be used.
         """
-        await self._clock.settle()
         pager = self._pager
         waits = self._track.running and (
             pager.lock.held or not segment.loaded.is_set() or not pager.whole(segment, pages)

@@ -39,6 +39,8 @@ T = TypeVar("T")
 class Work(StrEnum):
     """Kind of CPU work that a platform puts a price on; counts are of single operations."""
 
+    __hash__ = str.__hash__  # an enumeration's own takes longer, and work is charged all the time
+
     FLOP = "flop"
     """Float32 addition, multiplication, division, comparison or conversion, softmax and quantisation included."""
     EXP = "exp"
@@ -157,9 +159,10 @@ async def forward(
             normed = rms_norm(x, await weights.vector(f"{name}.attention_norm"), config.norm_eps)
             cpu.charge(Work.FLOP, 4 * normed.size)
             qkv = await weights.linear(f"{name}.qkv", normed)
-            q = rope(qkv[:, :dim].reshape(rows, config.heads, config.head_dim), position, config)
-            k = rope(qkv[:, dim : dim + kv_dim].reshape(rows, config.kv_heads, config.head_dim), position, config)
-            cpu.charge(Work.FLOP, 3 * (q.size + k.size))
+            heads = qkv[:, : dim + kv_dim].reshape(rows, config.heads + config.kv_heads, config.head_dim)
+            rotated = rope(heads, position, config)
+            q, k = rotated[:, : config.heads], rotated[:, config.heads :]
+            cpu.charge(Work.FLOP, 3 * rotated.size)
             v = np.ascontiguousarray(qkv[:, dim + kv_dim :]).reshape(k.shape)
             mixed = await cache.attend(layer, q, k, v, position, cpu=cpu)
             x = x + await weights.linear(f"{name}.o", mixed)

@@ -229,5 +229,5 @@ class PagedCache(Paged):
         raw = await self._attempt(
             segment, lambda: self._pager.space.load(segment.address, length), pages=self._pages(0, used)
         )
-        rows = np.frombuffer(raw, "<f4").reshape(used, 2, -1)[:, :, : self._config.kv_dim].astype(np.float32)
-        return np.ascontiguousarray(rows[:, 0]), np.ascontiguousarray(rows[:, 1])
+        rows = np.frombuffer(raw, "<f4").reshape(used, 2, -1)[:, :, : self._config.kv_dim]
+        return rows[:, 0], rows[:, 1]

@@ -34,6 +34,8 @@ class Master(Enum):
     STORAGE = (3, 2)
     HOSTILE = (4, 3)
 
+    __hash__ = object.__hash__  # as of World: a member is itself alone
+
     def __init__(self, index: int, nsaid: int) -> None:
         self.index, self.nsaid = index, nsaid
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from ..machine import PAGE_BYTES, BusFault, Response, World
 from ..npu import DESCRIPTOR_BYTES, NpuFaulted, NpuState, job_bursts, perform
@@ -57,6 +56,7 @@ class Memories:
         self._state = state
         self._left: dict[Program, Operands] = {}
         self.programs: dict[bytes, Program] = {}
+        self._listed: dict[tuple[Port, int, int], tuple[int, Program]] = {}
 
     @property
     def state(self) -> NpuState:
@@ -86,6 +86,26 @@ class Memories:
                 self.programs.pop(next(iter(self.programs)))
             program = self.programs[encoded] = Program(encoded, self._state.caps, memory)
         return program
+
+
+    def listed(self, port: Port, address: int, count: int) -> Program | None:
+        """The list at a place, if it was fetched before and nothing of it was written to, nor could be refused, since.
+
+        Not if somebody listens, who is to be told of every fetch.
+        """
+        epoch, program = self._listed.get((port, address, count), (-1, None))
+        return program if epoch == port.filter.epoch and Filter.listener is None else None
+
+    def note(self, port: Port, address: int, count: int, program: Program) -> None:
+        """The list at a place was fetched."""
+        key = port, address, count
+        self._listed[key] = port.filter.epoch, program
+        pages = range(address // PAGE_BYTES, (address + count * DESCRIPTOR_BYTES - 1) // PAGE_BYTES + 1)
+
+        def forget() -> None:
+            self._listed.pop(key, None)
+
+        port.dram.watch(pages, forget)
 
 
 @dataclass(eq=False)
@@ -153,19 +173,25 @@ class Job:
             self._program = memories.program(b"", port.dram.timing)
             self._plan(REFUSAL_CYCLES, lambda: self._fail(NpuFault.BAD_DESCRIPTOR, 0, address))
             return
-        self._program = memories.program(self._fetch(count), port.dram.timing)
-        self._before = [port.dram.reads.moved, port.dram.writes.moved]
-        self._share()
-        if type(port.filter).listener is not None:
-            for burst, write in job_bursts(self._program.descriptors):
+        self._program = program = memories.listed(port, address, count) or self._find(count)
+        reads, writes = port.dram.reads, port.dram.writes
+        self._before = reads.moved, writes.moved
+        reads.wanted, writes.wanted = program.wanted
+        if Filter.listener is not None:
+            for burst, write in job_bursts(program.descriptors):
                 port.filter.heard(burst, port.world, write=write)
-        if self._missing is None and self._program.cut is None and self._program.stalls is None:
-            self._stepwise = not port.reaches_all(self._program)
-            if not self._stepwise:
-                self._plan(self._program.cycles, self._end)
-                return
+        if self._missing is None and program.whole and port.reaches_all(program):
+            self._plan(program.cycles, self._end)
+            return
         self._stepwise = True
         self._step()
+
+    def _find(self, count: int) -> Program:
+        """Fetch the list."""
+        program = self._memories.program(self._fetch(count), self._port.dram.timing)
+        if self._missing is None:
+            self._memories.note(self._port, self._address, count, program)
+        return program
 
     def _fetch(self, count: int) -> bytes:
         """The list, up to where a fetch is refused."""
@@ -182,17 +208,8 @@ class Job:
         return bytes(encoded)
 
     def _plan(self, cycle: int, action: Callable[[], None]) -> None:
-        """Do something ``cycle`` cycles after the doorbell, if the job still runs then."""
-        self._port.hardware.at(self._start + cycle, partial(self._act, action))
-
-    def _act(self, action: Callable[[], None]) -> None:
-        if self._running:
-            action()
-
-    def _share(self) -> None:
-        """Tell the memory how much of each direction the job wants."""
-        dram, traffic, cycles = self._port.dram, self._program.traffic, max(1, self._program.cycles)
-        dram.reads.wanted, dram.writes.wanted = traffic.read / cycles, traffic.written / cycles
+        """Do something ``cycle`` cycles after the doorbell, which must be nothing if the job is over then."""
+        self._port.hardware.at(self._start + cycle, action)
 
     def stop(self, code: NpuFault) -> None:
         """End the job at once with a fault, unless it has ended. Every STORE before the fault's index is in memory."""
@@ -205,6 +222,8 @@ class Job:
         self._ended(NpuFaulted(code, index, address))
 
     def _ended(self, fault: NpuFaulted | None) -> None:
+        if not self._running:
+            return
         self._running = False
         self._port.dram.reads.wanted = self._port.dram.writes.wanted = 0.0
         self._over(fault)
@@ -213,7 +232,7 @@ class Job:
 
     def _end(self) -> None:
         """The last descriptor is done, unless others held the job up meanwhile."""
-        if self._stepwise:
+        if self._stepwise or not self._running:
             return
         held_up = self._held_up()
         if self._start + self._program.cycles + held_up > self._port.hardware.now:
@@ -225,16 +244,12 @@ class Job:
         else:
             self._memories.leave(self._program, product.run(self._port.dram))
             self._counters.add(self._program.traffic)
-        if self._running:
-            self._ended(None)
+        self._ended(None)
 
     def _held_up(self) -> int:
         """Cycles that traffic of others has cost so far."""
-        dram = self._port.dram
-        held_up = 0.0
-        for channel, before in zip((dram.reads, dram.writes), self._before, strict=True):
-            held_up += channel.holds_up(channel.moved - before)
-        return round(held_up)
+        reads, writes = self._port.dram.reads, self._port.dram.writes
+        return round(reads.holds_up(reads.moved - self._before[0]) + writes.holds_up(writes.moved - self._before[1]))
 
     # One by one
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,6 +28,7 @@ T = TypeVar("T")
 CLOCK_HZ = 1_000_000_000
 REQUEST_CYCLES, ANSWER_CYCLES = 3, 2
 """Cycles of a register access until it takes effect, and from then to its answer."""
+_WHOLE_CYCLES = REQUEST_CYCLES + ANSWER_CYCLES
 RESET_CYCLES = 16
 
 _MASTERS = {
@@ -45,7 +47,36 @@ _SIDES = {
 _SECURE_FRAMES = frozenset(block.base for block in (TZC, FLEX_SECURE, NPU_SECURE, GATE_SECURE))
 _EVERYBODY = Value(reset=FULL)
 _FRAME_BYTES = 0x1000
-_FRAME_STEP = 0x1_0000
+
+
+@dataclass(slots=True)
+class _Way:
+    """Where an access goes: to the register at ``offset`` in ``frame``, while the bit ``manager`` is in ``managers``.
+
+    ``word`` is that register if it only keeps what is written.
+    """
+
+    frame: Frame | None
+    offset: int
+    managers: Value
+    manager: int
+    word: Value | None
+
+    def read(self) -> tuple[Response, int]:
+        """Answer a read."""
+        if self.frame is None or not self.managers.value & self.manager:
+            return Response.DECERR, 0
+        return self.frame.read(self.offset)
+
+    def write(self, value: int, strobe: int) -> Response:
+        """Answer a write."""
+        if self.frame is None or not self.managers.value & self.manager:
+            return Response.DECERR
+        return self.frame.write(self.offset, value, strobe)
+
+    def keeps(self) -> Value | None:
+        """The register, if all that a write does now is to change it."""
+        return self.word if self.frame and self.frame.live and self.managers.value & self.manager else None
 
 
 class _Soc:
@@ -86,31 +117,29 @@ class _Soc:
             GATE_SECURE: self.gate.secure_frame,
             STORAGE: self.storage.frame,
         }
-        self._ways: dict[tuple[Initiator, World | None, int], tuple[Frame | None, Value, int]] = {}
+        self._ways: dict[tuple[Initiator, World | None, int], _Way] = {}
         managers = {FLEX_NORMAL: self.filter.pages.managers, GATE_NORMAL: self.gate.managers}
         self._frames = {
             block.base: (frame, block.base in _SECURE_FRAMES, managers.get(block, _EVERYBODY))
             for block, frame in frames.items()
         }
 
-    def frame(self, address: int, by: Initiator, world: World | None) -> Frame | None:
-        """The register frame at ``address``, or None if there is none or it is not for this master and world."""
-        way = by, world, address & -_FRAME_BYTES
-        found = self._ways.get(way)
-        if found is None:
-            found = self._ways[way] = self._way(*way)
-        frame, managers, manager = found
-        if address % 4:
-            raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
-        return frame if managers.value & manager else None
+    def find(self, address: int, by: Initiator, world: World | None) -> _Way:
+        """What a master reaches at ``address``."""
+        way = self._ways.get((by, world, address))
+        if way is None:
+            if address % 4:
+                raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
+            way = self._ways[by, world, address] = self._find(address, by, world)
+        return way
 
-    def _way(self, by: Initiator, world: World | None, base: int) -> tuple[Frame | None, Value, int]:
-        """The frame that a master reaches at ``base``, if any, and which bit of which word lets it."""
+    def _find(self, address: int, by: Initiator, world: World | None) -> _Way:
         master, side = _SIDES[by, world]
-        found = self._frames.get(base)
-        if found is None or found[1] is not (side is World.SECURE):
-            return None, _EVERYBODY, 0
-        return found[0], found[2], 1 << master.nsaid
+        offset = address % _FRAME_BYTES
+        frame, secure, managers = self._frames.get(address - offset, (None, False, _EVERYBODY))
+        if frame is None or secure is not (side is World.SECURE):
+            return _Way(None, 0, _EVERYBODY, 0, None)
+        return _Way(frame, offset, managers, 1 << master.nsaid, frame.word(offset))
 
     def stop(self) -> None:
         """Reset is asserted: every process ends, every access in flight is lost."""
@@ -203,8 +232,7 @@ class FastMachine:
         kernel = self.kernel
         if not kernel.skip(REQUEST_CYCLES):
             await kernel.delay(REQUEST_CYCLES)
-        frame = self.soc.frame(address, by, world)
-        response, value = frame.read(address % _FRAME_STEP) if frame else (Response.DECERR, 0)
+        response, value = self.soc.find(address, by, world).read()
         if not kernel.skip(ANSWER_CYCLES):
             await kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
@@ -228,10 +256,14 @@ class FastMachine:
         for address, value in values:
             if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
                 raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
+            word = self.soc.find(address, by, world).keeps() if strobe == 0xF else None
+            # Nobody sees when a word changes if nothing else happens meanwhile.
+            if word is not None and kernel.skip(_WHOLE_CYCLES):
+                word.keep(value)
+                continue
             if not kernel.skip(REQUEST_CYCLES):
                 await kernel.delay(REQUEST_CYCLES)
-            frame = self.soc.frame(address, by, world)
-            response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
+            response = self.soc.find(address, by, world).write(value, strobe)
             if not kernel.skip(ANSWER_CYCLES):
                 await kernel.delay(ANSWER_CYCLES)
             if response is not Response.OKAY:

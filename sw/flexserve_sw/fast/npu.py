@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 from ..machine import World
 from ..npu import NpuFaulted, NpuState
@@ -24,7 +25,7 @@ SCRUB_CYCLES = 1_024
 _DONE, _FAULT = range(2)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Order:
     """A job as the doorbell takes it."""
 
@@ -182,22 +183,18 @@ class Npu:
             side.queue.clear()
             side.report_fault(NpuFault.BAD_TICKET, 0, order.address)
             return
-        self._begun = self._hardware.now
-
-        def over(fault: NpuFaulted | None) -> None:
-            self._over(side, order, fault)
-
+        self._begun, over = self._hardware.now, partial(self._over, side, order.tag)
         self.job = Job(
             self._port[side.world], self._memories, self.counters, over, address=order.address, count=order.count
         )
         self._filter.touching = self.job.touched
 
-    def _over(self, side: _Side, order: _Order, fault: NpuFaulted | None) -> None:
+    def _over(self, side: _Side, tag: int, fault: NpuFaulted | None) -> None:
         """The running job has ended."""
         self.job = self._filter.touching = None
         self.counters.busy += self._hardware.now - self._begun
         if fault is None:
-            side.report_done(order.tag)
+            side.report_done(tag)
         else:
             side.queue.clear()
             side.report_fault(fault.code, fault.index, fault.address)

@@ -178,6 +178,10 @@ class Program:
         Of all of them.
     reads, writes
         Pages.
+    whole
+        Whether the list runs to its end.
+    wanted
+        Share of each direction of memory that it takes: of reads, and of writes.
     found
         What :meth:`product` has found.
     circumstances, reaches
@@ -195,6 +199,8 @@ class Program:
     traffic: Traffic = field(init=False)
     reads: frozenset[int] = field(init=False)
     writes: frozenset[int] = field(init=False)
+    whole: bool = field(init=False)
+    wanted: tuple[float, float] = field(init=False)
     found: Product | None = field(init=False, default=None)
     circumstances: object = field(init=False, default=None)
     reaches: bool = field(init=False, default=False)
@@ -205,6 +211,9 @@ class Program:
         shape = self._shape = _shape(abstract, self.caps, self.memory)
         self.cut, self.when, self.handed, self.cycles = shape.cut, shape.when, shape.handed, shape.cycles
         self.stalls, self.traffic = shape.stalls, shape.traffic
+        self.whole = shape.cut is None and shape.stalls is None
+        cycles = max(1, shape.cycles)
+        self.wanted = shape.traffic.read / cycles, shape.traffic.written / cycles
         self.reads, self.writes = (
             frozenset([self._pages[number] + behind for number, behind in pages])
             for pages in (shape.reads, shape.writes)

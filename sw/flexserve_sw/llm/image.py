@@ -57,7 +57,7 @@ class Tensor:
 
     def vector(self, raw: bytes) -> Float:
         """Values of a VECTOR tensor from its ``size`` bytes."""
-        return np.frombuffer(raw[: 4 * self.shape[0]], "<f4").astype(np.float32)
+        return np.frombuffer(raw, "<f4", self.shape[0])
 
     def row(self, raw: bytes) -> Int8:
         """Values of one row of a ROWS tensor from its ``row_bytes`` bytes."""

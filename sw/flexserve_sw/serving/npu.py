@@ -190,10 +190,10 @@ class NpuProducts:
 
     async def product(self, name: str, tensor: Tensor, weights: int, x: Int8) -> Int32:
         """Exact int32 product with the packed matrix at address ``weights`` of the space."""
+        if (name, len(x), weights) in self._known:
+            return await self._block(name, tensor, weights, x)
         k, n = tensor.shape
         block = self.rows_at_once(len(x), k, n, self._caps)
-        if len(x) <= block:
-            return await self._block(name, tensor, weights, x)
         return np.concatenate(
             [await self._block(name, tensor, weights, x[start : start + block]) for start in range(0, len(x), block)]
         )

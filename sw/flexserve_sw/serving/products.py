@@ -74,8 +74,8 @@ class PackedProduct:
         return self.all_rows * self._strides[1]
 
     @cached_property
-    def _ranges(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Where this part's activations, weights and sums begin, and how long they are."""
+    def operands(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Where this part's activations, weights and sums begin, and how long they are: all that its job touches."""
         (a_stride, c_stride), tile = self._strides, self.caps.n
         # Of the packed weights, some tiles' columns lie together.
         tiles = self.caps.tiles(self.k) * tile * tile
@@ -89,14 +89,9 @@ class PackedProduct:
             ),
         )
 
-    @property
-    def operands(self) -> tuple[tuple[int, int], ...]:
-        """Ranges that the job of this part reads and writes."""
-        return self._ranges
-
     def encoded(self, lists: JobLists) -> bytes:
         """The list of this part's job."""
-        (left, _), weights, (into, _) = self._ranges
+        (left, _), weights, (into, _) = self.operands
         a_stride, c_stride = self._strides
         return lists.gemm(
             len(self.rows), self.k, len(self.columns), a=(left, a_stride), w=weights, c=(into, c_stride)

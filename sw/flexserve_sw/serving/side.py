@@ -66,6 +66,11 @@ class CpuClock:
         """Cycles that work takes."""
         return count * self._cycles[work]
 
+    @property
+    def due(self) -> bool:
+        """Whether :meth:`settle` would let time pass."""
+        return self._debt >= 1
+
     async def settle(self) -> None:
         """Let the time of the work noted so far pass."""
         cycles = int(self._debt)

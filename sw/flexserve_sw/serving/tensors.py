@@ -79,24 +79,29 @@ class Paged:
         scratch: Sequence[PagedSegment] = (),
     ) -> T:
         """Use a segment; once more if the OS took a page of it, which shows as a fault and never as data."""
-        pager = self._pager
+        pager, space, lock = self._pager, self._pager.space, self._pager.lock
         first, stop = (0, segment.pages) if pages is None else (pages.start, pages.stop)
         key = segment, first, stop, bool(scratch)
         for last in (False, True):
-            await self._clock.settle()
-            usable = self._usable.get(key) == pager.space.epoch and not pager.lock.held
-            waits = not usable and await self._loaded(segment, pages)
-            async with pager.lock:
-                if not usable:
+            if self._clock.due:
+                await self._clock.settle()
+            if self._usable.get(key) == space.epoch and lock.take():
+                waits = False
+            else:
+                waits = await self._loaded(segment, pages)
+                await lock.acquire()
+            try:
+                if self._usable.get(key) != space.epoch:
                     await self._ensure(segment, pages, scratch)
-                    self._usable[key] = pager.space.epoch
+                    self._usable[key] = space.epoch
                 if waits:
                     self._track.start(self._track.name, pager.side.machine.now)
-                try:
-                    return await use()
-                except (BusFault, NpuJobFailed):
-                    if not await pager.reconcile() or last:
-                        raise
+                return await use()
+            except (BusFault, NpuJobFailed):
+                if not await pager.reconcile() or last:
+                    raise
+            finally:
+                lock.release()
         raise AssertionError("The second attempt returns or raises")
 
     async def _ensure(self, segment: PagedSegment, pages: range | None, scratch: Sequence[PagedSegment]) -> None:
@@ -141,19 +146,18 @@ class PagedTensors(Paged):
         super().__init__(pager, clock, track)
         self._products, self._scratch = products, scratch
         self.comparison = Comparison(reference)
-        self._where: dict[str, tuple[PagedSegment, Tensor]] = {}
+        self._where: dict[str, tuple[PagedSegment, Tensor, int]] = {}  # and at which address
 
     def publish(self, segment: PagedSegment) -> None:
         """Make a segment's tensors known by name."""
         if segment.stored is None:
             raise ValueError(f"Only a segment with a directory can be published, not {segment.name!r}")
         for tensor in segment.stored.tensors:
-            self._where[tensor.name] = (segment, tensor)
+            self._where[tensor.name] = (segment, tensor, segment.address + tensor.offset)
 
     async def rows(self, name: str, indices: Sequence[int]) -> Int8:
         """Rows of an int8 table."""
-        segment, tensor = self._where[name]
-        at = segment.address + tensor.offset
+        segment, tensor, at = self._where[name]
 
         async def read() -> list[bytes]:
             return [await self._pager.space.load(at + i * tensor.row_bytes, tensor.row_bytes) for i in indices]
@@ -162,16 +166,13 @@ class PagedTensors(Paged):
 
     async def vector(self, name: str) -> Float:
         """A float32 vector."""
-        segment, tensor = self._where[name]
+        segment, tensor, at = self._where[name]
         length = -(-tensor.size // BEAT_BYTES) * BEAT_BYTES
-        return tensor.vector(
-            await self._attempt(segment, lambda: self._pager.space.load(segment.address + tensor.offset, length))
-        )
+        return tensor.vector(await self._attempt(segment, lambda: self._pager.space.load(at, length)))
 
     async def product(self, name: str, x: Int8) -> Int32:
         """Exact int32 product."""
-        segment, tensor = self._where[name]
-        at = segment.address + tensor.offset
+        segment, tensor, at = self._where[name]
         sums = await self._attempt(segment, lambda: self._products.product(name, tensor, at, x), scratch=self._scratch)
         self.comparison.add(name, x, sums)
         return sums

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -82,7 +82,7 @@ class Filter:
         self.epoch = 0
         self.changing: Callable[[], None] = _nothing
         self.touching: Callable[[int], None] | None = None
-        self._reached: dict[tuple[Master, World, bool], set[int]] = {}  # pages let through in this epoch
+        self._passed: dict[tuple[Master, World, bool], set[int]] = {}  # pages let through in this epoch
         self.regions = Regions(
             hardware,
             tzc,
@@ -99,7 +99,7 @@ class Filter:
     def _change(self) -> None:
         self.changing()
         self.epoch += 1
-        self._reached.clear()
+        self._passed.clear()
 
     def drained(self) -> int:
         """Cycle in which the last access accepted so far is answered."""
@@ -110,7 +110,7 @@ class Filter:
 
     def judge(self, master: Master, world: World, address: int, *, write: bool) -> bool:
         """Whether a burst that enters now is allowed; a denied one is recorded and counted."""
-        if self._lets(master, world, address, write):
+        if self._passes(master, world, address // PAGE_BYTES, write):
             return True
         self.regions.record(Access(address, write, world, master.nsaid, master.index))
         self.pages.denied()
@@ -120,10 +120,21 @@ class Filter:
         """Whether bursts in all of these pages would be allowed now; nothing is recorded."""
         return self.regions.allows_all(pages, world, master.nsaid, write) and self.pages.allows_all(pages, world)
 
-    def _lets(self, master: Master, world: World, address: int, write: bool) -> bool:
-        """Whether region rules and page state both let an access through; both are asked, for both may have to tell."""
-        by_region = self.regions.allows(address, world, master.nsaid, write)
-        return self.pages.allows(address, world) and by_region
+    def _passes(self, master: Master, world: World, page: int, write: bool) -> bool:
+        """Whether region rules and page state both let an access through; both are asked, for both may have to tell.
+
+        Pages that are let through are so until the epoch ends.
+        """
+        passed = self._passed.get((master, world, write))
+        if passed is None:
+            passed = self._passed[master, world, write] = set()
+        if page in passed:
+            return True
+        by_region = self.regions.allows(page * PAGE_BYTES, world, master.nsaid, write)
+        if not self.pages.allows(page * PAGE_BYTES, world) or not by_region:
+            return False
+        passed.add(page)
+        return True
 
     def refusal(self, master: Master, world: World, address: int, length: int, *, write: bool) -> BusFault | None:
         """Judge a burst for a master that moves its data itself: None, or the answer (OKAY too) with zeros as data."""
@@ -159,24 +170,20 @@ class Filter:
         self, master: Master, world: World, address: int, length: int, channel: Channel, *, write: bool
     ) -> bool:
         """Let the time of allowed bursts pass, if nothing else happens meanwhile."""
-        if (address | length) % BEAT_BYTES or not self.regions.open:
+        if (address | length) % BEAT_BYTES or not self.regions.open or not self._dram.holds(address, length):
             return False
         first, last = address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES
-        pages = (first,) if first == last else range(first, last + 1)
-        reached = self._reached.get((master, world, write))
-        if reached is None:
-            reached = self._reached[master, world, write] = set()
-        for page in pages:
-            if page not in reached:
-                if not self._lets(master, world, page * PAGE_BYTES, write) or not self._dram.holds_pages((page,)):
-                    return False
-                reached.add(page)
-        now = self._hardware.kernel.now
+        kernel = self._hardware.kernel
         if first == last:
-            clear = channel.clear(now + FILTER_LATENCY, length)
+            pages: Sequence[int] = (first,)
+            clear = channel.clear(kernel.now + FILTER_LATENCY, length)
         else:
+            pages = range(first, last + 1)
             clear = self._last_clear(address, length, channel)
-        if not self._hardware.kernel.skip(clear + channel.latency - now):
+        for page in pages:
+            if not self._passes(master, world, page, write):
+                return False
+        if not kernel.skip(clear + channel.latency - kernel.now):
             return False
         self.occupy(channel.take_until(clear, length))
         if Filter.listener is not None:
@@ -209,7 +216,7 @@ class Filter:
         if not self.regions.open:
             self.regions.opened.add(partial(self.post, master, world, address, payload, answered))
             return
-        allowed = self._lets(master, world, address, write=True)
+        allowed = self._passes(master, world, address // PAGE_BYTES, True)
         burst, response = self._enter(master, world, address, 0, len(payload), allowed=allowed, after=0, write=True)
         self._hardware.at(burst.done, partial(self._answer, burst, address, payload, response, answered))
 
@@ -266,7 +273,7 @@ class Filter:
                 yield self.regions.opened
                 continue
             place, size = address + at, min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
-            allowed = self._lets(master, world, place, write)
+            allowed = self._passes(master, world, place // PAGE_BYTES, write)
             if flight and flight[-1].allowed is not allowed:
                 # Answers of one ID keep their order, so a burst waits for those on the other path.
                 yield max(0, flight[0].done - kernel.now)

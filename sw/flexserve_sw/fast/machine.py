@@ -18,7 +18,7 @@ from .job import Memories
 from .kernel import Hardware, Kernel, Line
 from .memory import Dram, DramTiming, FlashTiming
 from .npu import Npu
-from .registers import FULL, Frame, Value
+from .registers import FULL, Frame, Register, Value
 from .storage import StorageDma
 
 __all__ = ["FastMachine"]
@@ -53,20 +53,24 @@ _FRAME_BYTES = 0x1000
 class _Way:
     """Where an access goes: to the register at ``offset`` in ``frame``, while the bit ``manager`` is in ``managers``.
 
-    ``word`` is that register if it only keeps what is written.
+    ``register`` is what is there, ``word`` that again if it only keeps what is written.
     """
 
     frame: Frame | None
     offset: int
     managers: Value
     manager: int
+    register: Register | None
     word: Value | None
 
     def read(self) -> tuple[Response, int]:
         """Answer a read."""
-        if self.frame is None or not self.managers.value & self.manager:
+        frame, register = self.frame, self.register
+        if frame is None or not self.managers.value & self.manager:
             return Response.DECERR, 0
-        return self.frame.read(self.offset)
+        if register is not None and frame.live:
+            return Response.OKAY, register.read()
+        return frame.read(self.offset)
 
     def write(self, value: int, strobe: int) -> Response:
         """Answer a write."""
@@ -117,7 +121,7 @@ class _Soc:
             GATE_SECURE: self.gate.secure_frame,
             STORAGE: self.storage.frame,
         }
-        self._ways: dict[tuple[Initiator, World | None, int], _Way] = {}
+        self.ways: dict[tuple[Initiator, World | None, int], _Way] = {}
         managers = {FLEX_NORMAL: self.filter.pages.managers, GATE_NORMAL: self.gate.managers}
         self._frames = {
             block.base: (frame, block.base in _SECURE_FRAMES, managers.get(block, _EVERYBODY))
@@ -126,11 +130,11 @@ class _Soc:
 
     def find(self, address: int, by: Initiator, world: World | None) -> _Way:
         """What a master reaches at ``address``."""
-        way = self._ways.get((by, world, address))
+        way = self.ways.get((by, world, address))
         if way is None:
             if address % 4:
                 raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
-            way = self._ways[by, world, address] = self._find(address, by, world)
+            way = self.ways[by, world, address] = self._find(address, by, world)
         return way
 
     def _find(self, address: int, by: Initiator, world: World | None) -> _Way:
@@ -138,8 +142,10 @@ class _Soc:
         offset = address % _FRAME_BYTES
         frame, secure, managers = self._frames.get(address - offset, (None, False, _EVERYBODY))
         if frame is None or secure is not (side is World.SECURE):
-            return _Way(None, 0, _EVERYBODY, 0, None)
-        return _Way(frame, offset, managers, 1 << master.nsaid, frame.word(offset))
+            return _Way(None, 0, _EVERYBODY, 0, None, None)
+        register = frame.register(offset)
+        word = register if isinstance(register, Value) and register.plain else None
+        return _Way(frame, offset, managers, 1 << master.nsaid, register, word)
 
     def stop(self) -> None:
         """Reset is asserted: every process ends, every access in flight is lost."""
@@ -256,9 +262,9 @@ class FastMachine:
         for address, value in values:
             if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
                 raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
-            word = self.soc.find(address, by, world).keeps() if strobe == 0xF else None
             # Nobody sees when a word changes if nothing else happens meanwhile.
-            if word is not None and kernel.skip(_WHOLE_CYCLES):
+            way = self.soc.ways.get((by, world, address))
+            if way is not None and strobe == 0xF and (word := way.keeps()) is not None and kernel.skip(_WHOLE_CYCLES):
                 word.keep(value)
                 continue
             if not kernel.skip(REQUEST_CYCLES):

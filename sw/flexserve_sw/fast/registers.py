@@ -188,10 +188,9 @@ class Frame:
         self._registers, self._lenient, self._always = registers, lenient, always
         self.live = True
 
-    def word(self, offset: int) -> Value | None:
-        """The register at ``offset``, if it is a plain word."""
-        register = self._registers.get(offset)
-        return register if isinstance(register, Value) and register.plain else None
+    def register(self, offset: int) -> Register | None:
+        """The register at ``offset``, if there is one."""
+        return self._registers.get(offset)
 
     def _missing(self) -> Response:
         return Response.OKAY if self._lenient else Response.SLVERR

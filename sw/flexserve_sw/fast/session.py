@@ -37,9 +37,9 @@ _COLLECT_AFTER = 100_000
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Nearly all that a job makes is freed by its count of references, so cycles are looked for seldom, and only in that.
+    """Look for cycles seldom, and only among what a job makes, of which nearly all is freed by count of references.
 
-    With the interpreter's own settings looking for them takes a twentieth of the time.
+    With the interpreter's own settings it takes a twentieth of the time.
     """
     before = gc.get_threshold()
     gc.freeze()

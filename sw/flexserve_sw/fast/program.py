@@ -126,25 +126,21 @@ def _shape(encoded: bytes, caps: Caps, memory: DramTiming) -> _Shape:
     )
 
 
-_TRANSFERS = NpuOp.LOAD, NpuOp.STORE
 _MOST_PAGES = 1 << 62 - PAGE_SHIFT
 """Pages of a product at most: so many numbers fit a place."""
 
 
 def _abstract(encoded: bytes) -> tuple[bytes, list[int]]:
     """A list with pages numbered in the order in which its transfers name them; and the pages by number."""
-    words = np.frombuffer(encoded, "<u4").reshape(-1, DESCRIPTOR_BYTES // 4)
-    op = NpuDependence.HEAD__OP.get
-    rows = [row for row, head in enumerate(words[:, 0].tolist()) if op(head) in _TRANSFERS]
+    abstract = np.frombuffer(encoded, "<u4").reshape(-1, DESCRIPTOR_BYTES // 4).copy()
+    op = abstract[:, 0] >> NpuDependence.HEAD__OP.lsb & (1 << NpuDependence.HEAD__OP.width) - 1
+    rows = np.flatnonzero((op == NpuOp.LOAD) | (op == NpuOp.STORE))
+    addresses = abstract[rows, 1] | abstract[rows, 2].astype(np.uint64) << np.uint64(32)
     numbers: dict[int, int] = {}
-    local = []
-    for low, high in words[rows, 1:3].tolist():
-        page = (low | high << 32) // PAGE_BYTES
-        local.append((numbers.setdefault(page, len(numbers)) << PAGE_SHIFT) + low % PAGE_BYTES)
-    abstract = words.copy()
-    addresses = np.array(local, "<u8")
-    abstract[rows, 1] = addresses & 0xFFFF_FFFF
-    abstract[rows, 2] = addresses >> np.uint64(32)
+    places = [numbers.setdefault(page, len(numbers)) for page in (addresses // PAGE_BYTES).tolist()]
+    local = (np.array(places, np.uint64) << np.uint64(PAGE_SHIFT)) + addresses % PAGE_BYTES
+    abstract[rows, 1] = local & 0xFFFF_FFFF
+    abstract[rows, 2] = local >> np.uint64(32)
     return abstract.tobytes(), list(numbers)
 
 

@@ -349,12 +349,24 @@ def job_cycles(
     shows sooner if it is known that the job reads so many ``beats`` of operands at least.
     """
     timeline = _Timeline(caps, latency, len(descriptors))
-    # What is read last is multiplied and stored, and the write is answered.
-    tail = caps.n + timeline.write_latency
-    for descriptor in descriptors:
-        timeline.step(descriptor)
-        if most is not None:
-            least = max(timeline.end, timeline.read + (beats - timeline.beats) * timeline.cost + tail)
-            if least > most:
-                return least
+    step = timeline.step
+    if most is None:
+        for descriptor in descriptors:
+            step(descriptor)
+    else:
+        rest = beats * timeline.cost + _tail(descriptors, caps, timeline.write_latency)
+        for descriptor in descriptors:
+            step(descriptor)
+            least = timeline.read - timeline.beats * timeline.cost + rest
+            if least > most or timeline.end > most:
+                return max(least, timeline.end)
     return max(timeline.end, timeline.handout) + _END
+
+
+def _tail(descriptors: Sequence[Descriptor], caps: Caps, write_latency: int) -> int:
+    """Cycles that a job takes at least when its last operand is there, if it ends with a MATMUL and its STORE."""
+    *_, matmul, store = (Fence(), *descriptors[-2:])
+    if not isinstance(matmul, Matmul) or not isinstance(store, Store):
+        return 0
+    tiles = caps.tiles(matmul.k) * caps.tiles(matmul.n)
+    return (tiles - 1) * max(matmul.m, caps.n) + matmul.m + caps.n + _FILL + _LAG + write_latency

@@ -293,13 +293,13 @@ class FastMachine:
             steps = filter_.transfer(master, side, address, payload=payload)
             (await self.kernel.follow(steps)).check()
 
-    async def delay(self, cycles: int) -> None:
+    def delay(self, cycles: int) -> Coroutine[Any, Any, None]:
         """Let simulated time pass."""
-        await self.kernel.delay(cycles)
+        return self.kernel.delay(cycles)
 
-    async def wait_interrupt(self, line: Interrupt) -> None:
+    def wait_interrupt(self, line: Interrupt) -> Coroutine[Any, Any, None]:
         """Return when the line is high; at once if it is."""
-        await self._lines[line].wait()
+        return self._lines[line].wait()
 
     def announce(self, line: Interrupt, event: Event) -> None:
         """Set an event when the line is high next; at once if it is."""

@@ -89,12 +89,15 @@ class Channel:
 
     def clear(self, now: int, length: int, *, after: int | None = None) -> int:
         """When the last of ``length`` bytes would move, behind what is taken or what moves until ``after``."""
+        free = self.free if after is None else after
+        return (free if free > now else now) + self.cycles(length)
+
+    def cycles(self, length: int) -> int:
+        """What ``length`` bytes take now."""
         cycles = length * self._cycles_per_byte
         if self.wanted:
             cycles /= 1 - min(self.wanted, 0.5)
-        free = self.free if after is None else after
-        start = free if free > now else now
-        return start + (round(cycles) or 1)
+        return round(cycles) or 1
 
     def holds_up(self, length: int) -> float:
         """Cycles by which ``length`` bytes of others hold up a job that wants more than half of the direction.

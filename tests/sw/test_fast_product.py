@@ -1,5 +1,7 @@
 """A job that is recognised as a product does to memory, and leaves in the NPU, what its descriptors do one by one."""
 
+from weakref import WeakValueDictionary
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def gemm(m: int, k: int, n: int, caps: npu.Caps) -> list[npu.Descriptor]:
 
 def find(program: list[npu.Descriptor], caps: npu.Caps) -> Product | None:
     """What the machine finds in the encoded list."""
-    return Program(npu.encode_program(program), caps, DramTiming()).product()
+    return Program(npu.encode_program(program), caps, DramTiming()).product(WeakValueDictionary())
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from ..machine import PAGE_BYTES, BusFault, Response, World
 from ..npu import DESCRIPTOR_BYTES, NpuFaulted, NpuState, job_bursts, perform
@@ -15,7 +16,7 @@ from ..regs import NpuFault
 from .filter import Filter, Master
 from .kernel import Hardware
 from .memory import Dram, DramTiming
-from .product import Operands
+from .product import Matrices, Operands
 from .program import Program, Traffic
 
 __all__ = ["Counters", "Job", "Memories", "Port"]
@@ -56,6 +57,7 @@ class Memories:
         self._state = state
         self._left: dict[Program, Operands] = {}
         self.programs: dict[bytes, Program] = {}
+        self.matrices: Matrices = WeakValueDictionary()
         self._listed: dict[tuple[Port, int, int], tuple[int, Program]] = {}
 
     @property
@@ -238,7 +240,7 @@ class Job:
         if self._start + self._program.cycles + held_up > self._port.hardware.now:
             self._plan(self._program.cycles + held_up, self._end)
             return
-        product = self._program.product() if self._next == 0 else None
+        product = self._program.product(self._memories.matrices) if self._next == 0 else None
         if product is None:
             self._carry_out(len(self._program.descriptors))
         else:

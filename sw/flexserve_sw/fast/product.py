@@ -6,62 +6,85 @@ earlier job left in the scratchpads, is not found, and is played descriptor by d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
 from ..integers import as_exact_float, exact_product
 from ..machine import PAGE_BYTES
 from ..npu import Descriptor, NpuState, execute
 from .memory import DRAM_BASE, Dram
-from .reach import Places, Reached
+from .reach import Places, Reach, Reached
 from .tracer import PAGE_SHIFT, GroupShape, ProductShape
 
-__all__ = ["Operands", "Product"]
+__all__ = ["Matrices", "Operands", "Product"]
 
 Operands = dict[int, bytes]
 """Bytes of memory by where they begin."""
 
 
-class _Group:
-    """A :class:`GroupShape` in memory: its runs of left side, right side and results begin at these places."""
-
-    def __init__(self, shape: GroupShape, left: Places, right: Places, put: Places) -> None:
-        self._shape = shape
-        self._left, self._right = Reached(shape.left, left, 1), Reached(shape.right, right, 1)
-        self._put = Reached(shape.put, put, 4)
-        self._weights: npt.NDArray[Any] | None = None
-
-    def forget(self) -> None:
-        """The bytes of the right side change."""
-        self._weights = None
-
-    def run(self, memory: _Bytes, words: npt.NDArray[np.int32]) -> None:
-        """Multiply, and store."""
-        shape = self._shape
-        if self._weights is None:
-            self._weights = as_exact_float(shape.matrix(self._right.take(memory.bytes, memory.words)))
-        left = self._left.take(memory.bytes, memory.words).reshape(shape.m, -1)
-        sums = exact_product(left[:, : shape.k], self._weights).reshape(-1)
-        self._put.put(words, sums if shape.taken is None else sums[shape.taken])
-
-
-class _Bytes:
+class Contents:
     """Memory as bytes, and as the words of ``size`` bytes that begin at each of them."""
 
-    def __init__(self, contents: npt.NDArray[np.int8], size: int) -> None:
-        self.bytes, self._size = contents, size
-        self._words: npt.NDArray[np.int8] | None = None
+    def __init__(self, dram: Dram, size: int) -> None:
+        self.dram, self.bytes, self._size = dram, dram.bytes, size
+        self._words: npt.NDArray[Any] | None = None
 
-    def words(self) -> npt.NDArray[np.int8]:
+    def words(self) -> npt.NDArray[Any]:
         """The words."""
         if self._words is None:
             count = len(self.bytes) - self._size + 1
-            self._words = as_strided(self.bytes, (count, self._size), (1, 1), writeable=False)
+            self._words = np.ndarray((count,), f"V{self._size}", self.bytes, strides=(1,))
         return self._words
+
+
+class Matrix:
+    """The right side of products, whose words lie tile of n by tile of n in memory, as floats until it changes."""
+
+    def __init__(self, reach: Reach, starts: Places, k: int) -> None:
+        self._words, self._size, self._k = Reached(reach, starts, 1), reach.size, k
+        self._spans = list(zip(starts.tolist(), reach.ends(starts).tolist(), strict=True))
+        self._found: npt.NDArray[Any] | None = None
+        self._dram: Dram | None = None
+
+    def floats(self, contents: Contents) -> npt.NDArray[Any]:
+        """As the right side of :func:`~..integers.exact_product`."""
+        if self._found is None or self._dram is not contents.dram:
+            self._dram = contents.dram
+            self._dram.watch(_pages(self._spans), self._forget)
+            words = self._words.take(contents.bytes, contents.words).view(f"V{self._size}").reshape(-1, self._k)
+            self._found = as_exact_float(np.ascontiguousarray(words.T).view(np.int8).reshape(self._k, -1))
+        return self._found
+
+    def _forget(self) -> None:
+        self._found = None
+
+
+Matrices = WeakValueDictionary[tuple[int, bytes, bytes], Matrix]
+"""Right sides in use, by where they lie: jobs of several rows and of one multiply with the same."""
+
+
+class _Group:
+    """A :class:`GroupShape` in memory: its runs of left side, right side and results begin at these places."""
+
+    def __init__(self, shape: GroupShape, left: Places, right: Places, put: Places, matrices: Matrices) -> None:
+        self._shape = shape
+        self._left, self._put = Reached(shape.left, left, 1), Reached(shape.put, put, 4)
+        key = shape.k, right.tobytes(), shape.right.ends(right).tobytes()
+        matrix = matrices.get(key)
+        if matrix is None:
+            matrix = matrices[key] = Matrix(shape.right, right, shape.k)
+        self._matrix = matrix
+
+    def run(self, contents: Contents) -> None:
+        """Multiply, and store."""
+        shape = self._shape
+        left = self._left.take(contents.bytes, contents.words).view(np.int8).reshape(shape.m, -1)
+        sums = exact_product(left[:, : shape.k], self._matrix.floats(contents)).reshape(-1)
+        self._put.put(contents.dram.words, sums if shape.taken is None else sums[shape.taken])
 
 
 class Product:
@@ -77,43 +100,32 @@ class Product:
     ) -> None:
         self._groups, self._left, self._right, self._size, self._writes = groups, left, right, size, writes
         self._kept: list[bytes] = []
-        self._dram: Dram | None = None
-        self._memory = _Bytes(np.zeros(0, np.int8), size)
+        self._contents: Contents | None = None
 
     def run(self, dram: Dram) -> Operands:
         """Do what the job does to memory; return the left sides that it has read."""
-        if self._dram is not dram:
-            self._watch(dram)
-        contents = dram.bytes
-        left = {first: contents[first:end].tobytes() for first, end in self._left}
+        contents = self._contents
+        if contents is None or contents.dram is not dram:
+            contents = self._contents = Contents(dram, self._size)
+            dram.watch(_pages(self._right), self._changing)
+        left = {first: contents.bytes[first:end].tobytes() for first, end in self._left}
         dram.change(self._writes)
         for group in self._groups:
-            group.run(self._memory, dram.words)
+            group.run(contents)
         return left
-
-    def _watch(self, dram: Dram) -> None:
-        """Take right sides from there, and keep what is made of them until they change."""
-        self._dram = dram
-        if self._memory.bytes is not dram.bytes:
-            self._memory = _Bytes(dram.bytes, self._size)
-        for group in self._groups:
-            group.forget()
-        first = DRAM_BASE // PAGE_BYTES
-        for begin, end in self._right:
-            dram.watch(range(first + begin // PAGE_BYTES, first + (end - 1) // PAGE_BYTES + 1), self._changing)
 
     def _changing(self) -> None:
         """Right sides are about to change: keep what the last run has read."""
-        if self._dram is not None:
-            self._kept = self._read_right(self._dram)
-            self._dram = None
+        if self._contents is not None:
+            self._kept = self._read_right(self._contents)
+            self._contents = None
 
-    def _read_right(self, dram: Dram) -> list[bytes]:
-        return [dram.bytes[first:end].tobytes() for first, end in self._right]
+    def _read_right(self, contents: Contents) -> list[bytes]:
+        return [contents.bytes[first:end].tobytes() for first, end in self._right]
 
     def leave(self, descriptors: Sequence[Descriptor], state: NpuState, left: Operands) -> None:
         """Leave in the NPU's own memories what the last run, which read ``left``, has left there."""
-        right = self._kept if self._dram is None else self._read_right(self._dram)
+        right = self._kept if self._contents is None else self._read_right(self._contents)
         # Both sides may begin at the same place and reach differently far.
         spans = [*left.items(), *((first, kept) for (first, _), kept in zip(self._right, right, strict=True))]
 
@@ -127,7 +139,9 @@ class Product:
         execute(descriptors, read, lambda address, payload: None, state.caps, state=state)
 
     @classmethod
-    def place(cls, shape: ProductShape, pages: Sequence[int], writes: frozenset[int]) -> Product | None:
+    def place(
+        cls, shape: ProductShape, pages: Sequence[int], writes: frozenset[int], matrices: Matrices
+    ) -> Product | None:
         """A shape whose ``pages`` are these, by number; None if it would store twice to a place.
 
         ``writes`` are the pages that it stores to.
@@ -141,7 +155,7 @@ class Product:
         groups, starts, ends = [], [], []
         for group in shape.groups:
             put = place(group.put.starts)
-            groups.append(_Group(group, place(group.left.starts), place(group.right.starts), put))
+            groups.append(_Group(group, place(group.left.starts), place(group.right.starts), put, matrices))
             starts.append(put)
             ends.append(group.put.ends(put))
         every = np.concatenate(starts)
@@ -162,3 +176,10 @@ def _spans(starts: Places, lengths: Places) -> list[tuple[int, int]]:
         else:
             merged.append((first, first + length))
     return merged
+
+
+def _pages(spans: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """Pages of spans of offsets in memory."""
+    first = DRAM_BASE // PAGE_BYTES
+    for begin, end in spans:
+        yield from range(first + begin // PAGE_BYTES, first + (end - 1) // PAGE_BYTES + 1)

@@ -25,7 +25,7 @@ from ..npu import (
 )
 from ..regs import NpuDependence, NpuFault, NpuOp
 from .memory import DramTiming
-from .product import Product
+from .product import Matrices, Product
 from .tracer import PAGE_SHIFT, ProductShape
 
 __all__ = ["Program", "Traffic"]
@@ -221,11 +221,11 @@ class Program:
         starts = range(0, len(self._shape.descriptors) * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES)
         return tuple(decode(self.encoded[start : start + DESCRIPTOR_BYTES]) for start in starts)
 
-    def product(self) -> Product | None:
-        """The job as a product of matrices; None if it is none."""
+    def product(self, matrices: Matrices) -> Product | None:
+        """The job as a product of matrices, of which those on the right may be known; None if it is none."""
         if not self._sought and len(self._pages) <= _MOST_PAGES and not self.reads & self.writes:
             shape = self._shape.product()
-            self.found = None if shape is None else Product.place(shape, self._pages, self.writes)
+            self.found = None if shape is None else Product.place(shape, self._pages, self.writes, matrices)
         self._sought = True
         return self.found
 

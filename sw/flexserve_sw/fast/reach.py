@@ -56,7 +56,7 @@ class Reached:
     def take(self, memory: npt.NDArray[Any], every: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """The things, end to end; ``every`` gives the things that begin at each item of memory."""
         if self._index is not None:
-            return every()[self._index].reshape(-1)
+            return every()[self._index]
         if len(self._slices) == 1:
             return memory[self._slices[0]]
         return np.concatenate([memory[part] for part in self._slices])

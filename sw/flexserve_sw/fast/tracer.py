@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..machine import BEAT_BYTES
 from ..npu import Caps, Descriptor, Load, Matmul, Store
@@ -51,10 +50,6 @@ class GroupShape:
     m: int
     k: int
     taken: Places | None
-
-    def matrix(self, words: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-        """The right side made of its words, end to end."""
-        return words.reshape(-1, self.k, self.right.size).transpose(1, 0, 2).reshape(self.k, -1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,7 +123,7 @@ class Filter:
     def _passes(self, master: Master, world: World, page: int, write: bool) -> bool:
         """Whether region rules and page state both let an access through; both are asked, for both may have to tell.
 
-        Pages that are let through are so until the epoch ends.
+        What is let through is so until the epoch ends; it is remembered of pages that exist.
         """
         passed = self._passed.get((master, world, write))
         if passed is None:
@@ -133,7 +133,8 @@ class Filter:
         by_region = self.regions.allows(page * PAGE_BYTES, world, master.nsaid, write)
         if not self.pages.allows(page * PAGE_BYTES, world) or not by_region:
             return False
-        passed.add(page)
+        if self._dram.holds(page * PAGE_BYTES, PAGE_BYTES):
+            passed.add(page)
         return True
 
     def refusal(self, master: Master, world: World, address: int, length: int, *, write: bool) -> BusFault | None:
@@ -170,7 +171,7 @@ class Filter:
         self, master: Master, world: World, address: int, length: int, channel: Channel, *, write: bool
     ) -> bool:
         """Let the time of allowed bursts pass, if nothing else happens meanwhile."""
-        if (address | length) % BEAT_BYTES or not self.regions.open or not self._dram.holds(address, length):
+        if (address | length) % BEAT_BYTES or not self.regions.open:
             return False
         first, last = address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES
         kernel = self._hardware.kernel
@@ -185,6 +186,8 @@ class Filter:
             for page in pages:
                 if not self._passes(master, world, page, write):
                     return False
+            if not self._dram.holds(address, length):
+                return False
         if not kernel.skip(clear + channel.latency - kernel.now):
             return False
         self.occupy(channel.take_until(clear, length))

@@ -89,17 +89,17 @@ def check_finite(values: Float) -> None:
         raise UserError("The model's values overflow float32; the checkpoint is damaged or not of this architecture.")
 
 
-def _check_peaks(peaks: Float) -> None:
-    """:func:`check_finite` for values none of which is negative."""
-    if not math.isfinite(np.maximum.reduce(peaks, axis=None)):
-        check_finite(peaks)
+def _check_rows(values: Float) -> None:
+    """:func:`check_finite` for a value per row, quicker for few rows."""
+    if not all(map(math.isfinite, values.tolist())):
+        check_finite(values)
 
 
 def rms_norm(x: Float, weight: Float, eps: float) -> Float:
     """``x / sqrt(mean(x * x) + eps) * weight`` per row. Raises :class:`UserError` when a square overflows."""
-    mean = ordered_sum(x * x) / np.float32(x.shape[-1])
-    _check_peaks(mean)
-    mean += np.float32(eps)
+    mean = ordered_sum(x * x) / x.shape[-1]
+    _check_rows(mean)
+    mean += eps
     np.sqrt(mean, out=mean)
     normed: Float = x / mean[..., None]
     normed *= weight
@@ -153,7 +153,7 @@ def _attention(q: Float, keys: Float, values: Float, position: int) -> Float:
     left = q.reshape(count, groups, heads // groups, size).transpose(3, 0, 1, 2)[..., None]
     right = np.ascontiguousarray(keys.transpose(2, 1, 0))[:, None, :, None, :]
     scores = _first_axis_sum(np.multiply(left, right, order="C"))
-    scores /= np.sqrt(np.float32(size))
+    scores /= math.sqrt(size)
     unseen = None
     if total > position + 1:
         unseen = (np.arange(total) > position + np.arange(count)[:, None])[:, None, None, :]
@@ -197,7 +197,7 @@ def quantise_rows(x: Float) -> tuple[Int8, Float]:
     ``x[T, K]`` gives ``q[T, K]`` and ``scale[T]``. Raises :class:`UserError` when a value is not finite.
     """
     peak: Float = np.maximum.reduce(np.abs(x), axis=-1)
-    _check_peaks(peak)
+    _check_rows(peak)
     scale = np.maximum(peak / _INT8_MOST, _SMALLEST)
     steps = x / scale[:, None]
     np.rint(steps, out=steps)

@@ -23,17 +23,18 @@ PAGE_SHIFT = 48
 """Binary places by which numbers of pages are shifted: more than a transfer reaches."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Sums:
+class _Sums(NamedTuple):
     """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[n tiles, k]``, of each one.
 
-    Left sides of the same words are the same object.
+    Left sides of the same words are the same object, so ``key``, their identities after the terms of a sum, tells which
+    sums have the same.
     """
 
     a: tuple[Places, ...]
     w: tuple[Places, ...]
     m: int
     n: int
+    key: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +164,10 @@ class _Tracer:
 
     def _matmul(self, matmul: Matmul) -> None:
         m, n, n_tiles = matmul.m, matmul.n, self._caps.tiles(matmul.n)
-        a: tuple[Places, ...] = (self._left(matmul),)
-        w: tuple[Places, ...] = (self._right(matmul, n_tiles),)
+        left, right = self._left(matmul), self._right(matmul, n_tiles)
+        a: tuple[Places, ...] = (left,)
+        w: tuple[Places, ...] = (right,)
+        key: tuple[int, ...] = (right.shape[1], id(left))
         base, step = matmul.c_base, matmul.c_step
         if matmul.accumulate:
             number, row, tile = self._find(base, step, m, n_tiles)
@@ -172,6 +175,7 @@ class _Tracer:
             if (row, tile, before.m, before.n) != (0, 0, m, n) or before.w[-1].shape[1] % self._caps.n:
                 raise _Untraceable
             a, w = before.a + a, before.w + w
+            key = (before.key[0] + key[0], *before.key[1:], key[1])
         if n_tiles > 1 and step < m:
             raise _Untraceable
         end = base + (n_tiles - 1) * step + m
@@ -179,7 +183,7 @@ class _Tracer:
         if before_it is None or before_it.end != end:
             self._blocks = {b.base: b for b in self._blocks.values() if b.end <= base or end <= b.base}
         self._blocks[base] = _Block(len(self._sums), base, end, step, m, n_tiles)
-        self._sums.append(_Sums(a, w, m, n))
+        self._sums.append(_Sums(a, w, m, n, key))
 
     def _left(self, matmul: Matmul) -> Places:
         """Activations of a MATMUL."""
@@ -218,8 +222,7 @@ class _Tracer:
         sums = self._sums[number]
         if tile * self._caps.n + store.n > sums.n:
             raise _Untraceable
-        key = sum([part.shape[1] for part in sums.w]), *map(id, sums.a)
-        self.stores.setdefault(key, []).append((number, row, tile, store))
+        self.stores.setdefault(sums.key, []).append((number, row, tile, store))
 
     def group(self, key: tuple[int, ...]) -> GroupShape:
         """The product behind all stores of one left side."""

@@ -185,7 +185,7 @@ class PagedCache(Paged):
         self, *, pager: Pager, clock: CpuClock, track: ComputeTrack, config: ModelConfig, positions: int
     ) -> None:
         super().__init__(pager, clock, track)
-        self._config = config
+        self._kv_dim, self._row_bytes = config.kv_dim, self.row_bytes(config)
         self._used = [0] * config.layers
         (pages,) = self.layer_pages(config, positions)
         self.segments = [pager.add(f"kv.{layer}", Kind.KV, pages) for layer in range(config.layers)]
@@ -201,7 +201,7 @@ class PagedCache(Paged):
         return 2 * (-(-config.kv_dim * 4 // BEAT_BYTES) * BEAT_BYTES)
 
     def _pages(self, first: int, last: int) -> range:
-        size = self.row_bytes(self._config)
+        size = self._row_bytes
         return range(first * size // PAGE_BYTES, (last * size - 1) // PAGE_BYTES + 1)
 
     async def attend(self, layer: int, q: Float, k: Float, v: Float, position: int, *, cpu: Cpu) -> Float:
@@ -211,11 +211,10 @@ class PagedCache(Paged):
     async def append(self, layer: int, keys: Float, values: Float) -> None:
         """Add rows; pages are got as they are needed."""
         segment, start = self.segments[layer], self._used[layer]
-        half = self.row_bytes(self._config) // 8
-        rows = np.zeros((len(keys), 2, half), "<f4")
-        rows[:, 0, : self._config.kv_dim] = keys
-        rows[:, 1, : self._config.kv_dim] = values
-        at = segment.address + start * self.row_bytes(self._config)
+        rows = np.zeros((len(keys), 2, self._row_bytes // 8), "<f4")
+        rows[:, 0, : self._kv_dim] = keys
+        rows[:, 1, : self._kv_dim] = values
+        at = segment.address + start * self._row_bytes
         await self._attempt(
             segment,
             lambda: self._pager.space.store(at, rows.tobytes()),
@@ -226,9 +225,9 @@ class PagedCache(Paged):
     async def view(self, layer: int) -> tuple[Float, Float]:
         """All rows so far."""
         segment, used = self.segments[layer], self._used[layer]
-        length = used * self.row_bytes(self._config)
+        length = used * self._row_bytes
         raw = await self._attempt(
             segment, lambda: self._pager.space.load(segment.address, length), pages=self._pages(0, used)
         )
-        rows = np.frombuffer(raw, "<f4").reshape(used, 2, -1)[:, :, : self._config.kv_dim]
+        rows = np.frombuffer(raw, "<f4").reshape(used, 2, -1)[:, :, : self._kv_dim]
         return rows[:, 0], rows[:, 1]

@@ -37,8 +37,10 @@ class Mutex:
 
     async def acquire(self) -> None:
         """Go inside as soon as it is one's turn; to be followed by :meth:`release`."""
-        if self.take():
-            return
+        if not self.take():
+            await self._queue()
+
+    async def _queue(self) -> None:
         turn = self._machine.event()
         self._waiting.append(turn)
         try:
@@ -58,7 +60,8 @@ class Mutex:
             self._held = False
 
     async def __aenter__(self) -> None:
-        await self.acquire()
+        if not self.take():
+            await self._queue()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

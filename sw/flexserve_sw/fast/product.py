@@ -6,7 +6,7 @@ earlier job left in the scratchpads, is not found, and is played descriptor by d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -46,7 +46,7 @@ class Matrix:
 
     def __init__(self, reach: Reach, starts: Places, k: int) -> None:
         self._words, self._size, self._k = Reached(reach, starts, 1), reach.size, k
-        self._spans = list(zip(starts.tolist(), reach.ends(starts).tolist(), strict=True))
+        self._pages = _pages(starts, reach.ends(starts))
         self._found: npt.NDArray[Any] | None = None
         self._dram: Dram | None = None
 
@@ -54,7 +54,7 @@ class Matrix:
         """As the right side of :func:`~..integers.exact_product`."""
         if self._found is None or self._dram is not contents.dram:
             self._dram = contents.dram
-            self._dram.watch(_pages(self._spans), self._forget)
+            self._dram.watch(self._pages, self._forget)
             words = self._words.take(contents.bytes, contents.words).view(f"V{self._size}").reshape(-1, self._k)
             self._found = as_exact_float(np.ascontiguousarray(words.T).view(np.int8).reshape(self._k, -1))
         return self._found
@@ -99,6 +99,7 @@ class Product:
         writes: frozenset[int],
     ) -> None:
         self._groups, self._left, self._right, self._size, self._writes = groups, left, right, size, writes
+        self._pages = _pages(*np.array(right, np.int64).reshape(-1, 2).T)
         self._kept: list[bytes] = []
         self._contents: Contents | None = None
 
@@ -107,7 +108,7 @@ class Product:
         contents = self._contents
         if contents is None or contents.dram is not dram:
             contents = self._contents = Contents(dram, self._size)
-            dram.watch(_pages(self._right), self._changing)
+            dram.watch(self._pages, self._changing)
         left = {first: contents.bytes[first:end].tobytes() for first, end in self._left}
         dram.change(self._writes)
         for group in self._groups:
@@ -166,20 +167,27 @@ class Product:
         return cls(groups, left, right, shape.size, writes)
 
 
+_GAP = 256
+"""Bytes between rows that are kept with them rather than that each row is kept alone."""
+
+
 def _spans(starts: Places, lengths: Places) -> list[tuple[int, int]]:
-    """Rows as spans from first to last byte, as few as possible."""
+    """Spans from first to one past the last byte in which rows lie, in order."""
     merged: list[tuple[int, int]] = []
     order = np.argsort(starts)
     for first, length in zip(starts[order].tolist(), lengths[order].tolist(), strict=True):
-        if merged and first <= merged[-1][1]:
+        if merged and first <= merged[-1][1] + _GAP:
             merged[-1] = merged[-1][0], max(first + length, merged[-1][1])
         else:
             merged.append((first, first + length))
     return merged
 
 
-def _pages(spans: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Pages of spans of offsets in memory."""
-    first = DRAM_BASE // PAGE_BYTES
-    for begin, end in spans:
-        yield from range(first + begin // PAGE_BYTES, first + (end - 1) // PAGE_BYTES + 1)
+def _pages(starts: Places, ends: Places) -> frozenset[int]:
+    """Pages in which runs of offsets in memory lie."""
+    base = DRAM_BASE // PAGE_BYTES
+    first, last = starts // PAGE_BYTES + base, (ends - 1) // PAGE_BYTES + base
+    pages = {*first.tolist(), *last.tolist()}
+    for begin, end in zip(first[last - first > 1].tolist(), last[last - first > 1].tolist(), strict=True):
+        pages.update(range(begin, end))
+    return frozenset(pages)

@@ -29,6 +29,15 @@ class Reach:
         self.starts: Places = places[self.edges[:-1]]
         self.size = size
 
+    @classmethod
+    def of_runs(cls, starts: Places, counts: Places, size: int) -> Reach:
+        """Things that are given as runs, so many of them from each start on."""
+        breaks = np.flatnonzero(starts[1:] - starts[:-1] != counts[:-1] * size) + 1
+        reach = cls(starts[:1], size)
+        reach.edges = [0, *np.cumsum(counts)[breaks - 1].tolist(), int(counts.sum())]
+        reach.starts = starts[[0, *breaks.tolist()]]
+        return reach
+
     def __len__(self) -> int:
         return len(self.starts)
 

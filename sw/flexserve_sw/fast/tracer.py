@@ -231,14 +231,13 @@ class _Tracer:
         parts = [self._sums[number] for number in numbers]
         starts = np.cumsum([0, *(self._caps.tiles(part.n) for part in parts)])
         first = dict(zip(numbers, starts.tolist(), strict=False))
-        width, taken, put = int(starts[-1]) * size, [], []
+        width = int(starts[-1]) * size
+        rows: list[tuple[int, int, int]] = []  # of stores: first of the sums, where they go, and how many
         for number, row, tile, store in self.stores[key]:
             begin = row * width + (first[number] + tile) * size
-            taken.append((begin + _grid(store.rows, width, store.n, 1)).reshape(-1))
-            put.append((store.address + _grid(store.rows, store.stride, store.n, 4)).reshape(-1))
+            rows += [(begin + r * width, store.address + r * store.stride, store.n) for r in range(store.rows)]
         # In the order of the sums, so that all of them in order need not be picked.
-        every = np.concatenate(taken)
-        order = np.argsort(every, kind="stable")
+        taken, put, counts = np.array(sorted(rows), np.int64).T
         a, w = np.hstack(parts[0].a), np.empty((starts[-1], key[0]), np.int64)
         for part, start in zip(parts, starts.tolist(), strict=False):
             k = 0
@@ -248,13 +247,12 @@ class _Tracer:
                 k += more
         if a.min() < 0 or w.min() < 0:
             raise _Untraceable
-        picked = every[order]
-        whole = np.array_equal(picked, np.arange(len(a) * width))
-        places = np.concatenate(put)[order]
+        ends = np.cumsum(counts)
+        whole = ends[-1] == len(a) * width and np.array_equal(taken[1:], ends[:-1])
+        every = None if whole else np.arange(ends[-1]) + np.repeat(taken - ends + counts, counts)
         return GroupShape(
-            Reach(a.reshape(-1), size), Reach(w.reshape(-1), size), Reach(places, 4), len(a), key[0],
-            None if whole else picked,
-        )  # fmt: skip
+            Reach(a.reshape(-1), size), Reach(w.reshape(-1), size), Reach.of_runs(put, counts, 4), len(a), key[0], every
+        )
 
 
 @lru_cache(maxsize=4)

@@ -89,9 +89,9 @@ class MachineDied(Exception):
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory's contents as numpy sees them: ``base`` in bytes, ``bytes`` a writable uint8 view.
+    """A memory's contents as numpy sees them: ``base`` in bytes, ``bytes`` a uint8 view.
 
-    DRAM is looked at only to check a result; flash is written only before boot.
+    DRAM is looked at only to check a result, and may refuse to be written to; flash is written only before boot.
     """
 
     base: int

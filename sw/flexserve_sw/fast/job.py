@@ -285,7 +285,7 @@ class Job:
             except NpuFaulted as fault:
                 self._ended(fault)
                 return
-            self._counters.add(Traffic.of([descriptor], self._program.caps))
+            self._counters.add(Traffic.of(descriptor, self._program.caps))
             self._next += 1
 
     def _step(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ..npu import (
     DESCRIPTOR_BYTES,
     Caps,
     Descriptor,
+    Fence,
     Load,
     Matmul,
     NpuStalled,
@@ -40,17 +42,23 @@ class Traffic:
     rows: int = 0
 
     @classmethod
-    def of(cls, descriptors: Iterable[Descriptor], caps: Caps) -> Traffic:
-        """Traffic of all of them."""
+    def of(cls, descriptor: Descriptor, caps: Caps) -> Traffic:
+        """Traffic of one."""
+        match descriptor:
+            case Load():
+                return cls(read=descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES))
+            case Store():
+                return cls(written=descriptor.rows * -(-_row_bytes(descriptor) // BEAT_BYTES))
+            case Matmul():
+                return cls(rows=caps.tiles(descriptor.k) * caps.tiles(descriptor.n) * descriptor.m)
+        return cls()
+
+    @classmethod
+    def sum(cls, parts: Iterable[Traffic]) -> Traffic:
+        """Traffic of all."""
         read = written = rows = 0
-        for descriptor in descriptors:
-            match descriptor:
-                case Load():
-                    read += descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES)
-                case Store():
-                    written += descriptor.rows * -(-_row_bytes(descriptor) // BEAT_BYTES)
-                case Matmul():
-                    rows += caps.tiles(descriptor.k) * caps.tiles(descriptor.n) * descriptor.m
+        for part in parts:
+            read, written, rows = read + part.read, written + part.written, rows + part.rows
         return cls(read, written, rows)
 
 
@@ -74,8 +82,8 @@ class _Shape:
     cycles: int
     stalls: int | None
     traffic: Traffic
-    reads: tuple[tuple[int, int], ...]
-    writes: tuple[tuple[int, int], ...]
+    reads: frozenset[tuple[int, int]]
+    writes: frozenset[tuple[int, int]]
     caps: Caps
     _sought: bool = False
     _product: ProductShape | None = None
@@ -88,24 +96,48 @@ class _Shape:
         return self._product
 
 
+class _Read(NamedTuple):
+    """A descriptor as the NPU finds it, whether and why it refuses it, and what it does otherwise."""
+
+    descriptor: Descriptor
+    fault: NpuFault
+    traffic: Traffic = Traffic()
+    pages: frozenset[tuple[int, int]] = frozenset()
+
+
+@lru_cache(maxsize=4)
+def _reader(caps: Caps) -> Callable[[bytes], _Read]:
+    """Reads descriptors, most of which lists have in common."""
+
+    @lru_cache(maxsize=1 << 14)
+    def read(encoded: bytes) -> _Read:
+        try:
+            descriptor = decode(encoded)
+        except ValueError:
+            return _Read(Fence(), NpuFault.BAD_DESCRIPTOR)
+        fault = check(descriptor, caps)
+        if fault is not NpuFault.NONE:
+            return _Read(descriptor, fault)
+        pages = _pages(descriptor) if isinstance(descriptor, Load | Store) else frozenset[tuple[int, int]]()
+        return _Read(descriptor, fault, Traffic.of(descriptor, caps), pages)
+
+    return read
+
+
 @lru_cache(maxsize=256)
 def _shape(encoded: bytes, caps: Caps, memory: DramTiming) -> _Shape:
     """Work out a list whose addresses are those of :func:`_abstract`."""
-    descriptors: list[Descriptor] = []
-    cut = None
+    found: list[_Read] = []
+    cut, read = None, _reader(caps)
     for place in range(0, len(encoded), DESCRIPTOR_BYTES):
-        try:
-            descriptor = decode(encoded[place : place + DESCRIPTOR_BYTES])
-        except ValueError:
-            cut = NpuFault.BAD_DESCRIPTOR, place
+        one = read(encoded[place : place + DESCRIPTOR_BYTES])
+        if one.fault is not NpuFault.NONE:
+            cut = one.fault, place
             break
-        fault = check(descriptor, caps)
-        if fault is not NpuFault.NONE:
-            cut = fault, place
-            break
-        descriptors.append(descriptor)
+        found.append(one)
+    descriptors = tuple([one.descriptor for one in found])
     times = job_times(descriptors, caps, latency=memory.latency)
-    traffic = Traffic.of(descriptors, caps)
+    traffic = Traffic.sum(one.traffic for one in found)
     streaming = max(traffic.read, traffic.written) * BEAT_BYTES / memory.mean_bytes_per_cycle
     stalled = None
     try:
@@ -113,15 +145,15 @@ def _shape(encoded: bytes, caps: Caps, memory: DramTiming) -> _Shape:
     except NpuStalled as stall:
         stalled = stall.index
     return _Shape(
-        descriptors=tuple(descriptors),
+        descriptors=descriptors,
         cut=cut,
         when=tuple(accumulate(times.done, max)),
         handed=times.handed[-1] if descriptors else 0,
         cycles=max(times.cycles, round(streaming)),
         stalls=stalled,
         traffic=traffic,
-        reads=_pages(d for d in descriptors if isinstance(d, Load)),
-        writes=_pages(d for d in descriptors if isinstance(d, Store)),
+        reads=frozenset().union(*[one.pages for one in found if isinstance(one.descriptor, Load)]),
+        writes=frozenset().union(*[one.pages for one in found if isinstance(one.descriptor, Store)]),
         caps=caps,
     )
 
@@ -230,17 +262,16 @@ class Program:
         return self.found
 
 
-def _pages(transfers: Iterable[Load | Store]) -> tuple[tuple[int, int], ...]:
-    """Pages that rows of transfers lie in: number, and how many pages behind."""
+def _pages(transfer: Load | Store) -> frozenset[tuple[int, int]]:
+    """Pages that rows of a transfer lie in: number, and how many pages behind."""
+    length = _row_bytes(transfer) if isinstance(transfer, Store) else transfer.row_bytes
+    length = -(-length // BEAT_BYTES) * BEAT_BYTES
+    rows, stride = transfer.rows, transfer.stride
+    if stride <= PAGE_BYTES:  # rows leave no page out
+        rows, length = 1, (rows - 1) * stride + length
     pages: set[int] = set()
-    for transfer in transfers:
-        length = _row_bytes(transfer) if isinstance(transfer, Store) else transfer.row_bytes
-        length = -(-length // BEAT_BYTES) * BEAT_BYTES
-        rows, stride = transfer.rows, transfer.stride
-        if stride <= PAGE_BYTES:  # rows leave no page out
-            rows, length = 1, (rows - 1) * stride + length
-        for row in range(rows):
-            first = transfer.address + row * stride
-            pages.update(range(first // PAGE_BYTES, (first + length - 1) // PAGE_BYTES + 1))
+    for row in range(rows):
+        first = transfer.address + row * stride
+        pages.update(range(first // PAGE_BYTES, (first + length - 1) // PAGE_BYTES + 1))
     far = (1 << PAGE_SHIFT) // PAGE_BYTES
-    return tuple([divmod(page, far) for page in pages])
+    return frozenset([divmod(page, far) for page in pages])

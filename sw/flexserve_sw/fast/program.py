@@ -33,8 +33,7 @@ from .tracer import PAGE_SHIFT, ProductShape
 __all__ = ["Program", "Traffic"]
 
 
-@dataclass(frozen=True)
-class Traffic:
+class Traffic(NamedTuple):
     """What descriptors add to the performance counters: beats read, beats written, rows taken by the array."""
 
     read: int = 0
@@ -266,12 +265,10 @@ def _pages(transfer: Load | Store) -> frozenset[tuple[int, int]]:
     """Pages that rows of a transfer lie in: number, and how many pages behind."""
     length = _row_bytes(transfer) if isinstance(transfer, Store) else transfer.row_bytes
     length = -(-length // BEAT_BYTES) * BEAT_BYTES
-    rows, stride = transfer.rows, transfer.stride
+    address, rows, stride, far = transfer.address, transfer.rows, transfer.stride, (1 << PAGE_SHIFT) // PAGE_BYTES
     if stride <= PAGE_BYTES:  # rows leave no page out
         rows, length = 1, (rows - 1) * stride + length
     pages: set[int] = set()
-    for row in range(rows):
-        first = transfer.address + row * stride
+    for first in range(address, address + rows * stride, stride) if rows > 1 else (address,):
         pages.update(range(first // PAGE_BYTES, (first + length - 1) // PAGE_BYTES + 1))
-    far = (1 << PAGE_SHIFT) // PAGE_BYTES
     return frozenset([divmod(page, far) for page in pages])

@@ -13,8 +13,10 @@ __all__ = ["Places", "Reach", "Reached"]
 Places = npt.NDArray[np.int64]
 """Offsets in memory, or places of a shape."""
 
-_MOST_RUNS = 16
-"""Runs that are moved one by one; of more, things are picked by their places."""
+_FEW_RUNS, _LONG_RUN = 4, 8
+"""Runs that are moved one by one, and how many things a run has on average for any number of them to be; if there are
+more, things are picked by their places.
+"""
 
 
 class Reach:
@@ -55,7 +57,7 @@ class Reached:
         self._index: Places | None = None
         self._edges = [edge * step for edge in edges]
         self._slices: list[slice] = []
-        if len(reach) > _MOST_RUNS:
+        if len(reach) > max(_FEW_RUNS, edges[-1] // _LONG_RUN):
             behind = np.arange(edges[-1]) - np.repeat(edges[:-1], np.diff(edges))
             self._index = np.repeat(starts // item, np.diff(edges)) + behind * step
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import heapq
 import mmap
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from itertools import count
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from flexserve_sw.fast.memory import DRAM_BASE, DramTiming, FlashTiming
 from flexserve_sw.machine import (
     BEAT_BYTES,
     BusFault,
+    Event,
     Initiator,
     Interrupt,
     MachineDied,
@@ -105,7 +106,7 @@ class RtlMachine:
         self._pending: dict[int, _Pending] = {}
         self._delays: list[tuple[int, int, Latch]] = []
         self._order = count()
-        self._lines: dict[Interrupt, Latch] = {}
+        self._lines: dict[Interrupt, list[Event]] = {}
         self.wakes = 0
         self.limit: int | None = None
         self._dram = _map(DRAM_BASE, dram_bytes)
@@ -163,6 +164,13 @@ class RtlMachine:
         if access.response:
             raise BusFault(address, Response(access.response))
 
+    async def write_registers(
+        self, values: Iterable[tuple[int, int]], *, by: Initiator, world: World | None = None
+    ) -> None:
+        """Write registers one after the other. Raises :class:`BusFault`."""
+        for address, value in values:
+            await self.write_register(address, value, by=by, world=world)
+
     async def load(self, address: int, length: int, *, by: Initiator, world: World | None = None) -> bytes:
         """Read through the filter; see :meth:`flexserve_sw.machine.Machine.load`."""
         _check_range(address, length)
@@ -200,11 +208,17 @@ class RtlMachine:
 
     async def wait_interrupt(self, line: Interrupt) -> None:
         """Return when the line is high; at once if it is."""
-        if self.pending(line):
-            return
-        latch = self._lines.setdefault(line, Latch(self._kernel))
-        self._arm()
+        latch = Latch(self._kernel)
+        self.announce(line, latch)
         await latch.wait()
+
+    def announce(self, line: Interrupt, event: Event) -> None:
+        """Set an event when the line is high next; at once if it is."""
+        if self.pending(line):
+            event.set()
+        else:
+            self._lines.setdefault(line, []).append(event)
+            self._arm()
 
     def pending(self, line: Interrupt) -> bool:
         """Whether the line is high now."""
@@ -233,7 +247,8 @@ class RtlMachine:
         while self._delays and self._delays[0][0] <= now:
             heapq.heappop(self._delays)[2].set()
         for line in [line for line in self._lines if self.pending(line)]:
-            self._lines.pop(line).set()
+            for event in self._lines.pop(line):
+                event.set()
         self._arm()
 
     def idle(self) -> bool:

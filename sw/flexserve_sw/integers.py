@@ -40,14 +40,13 @@ def exact_product(left: npt.NDArray[np.int8], right: npt.NDArray[Any]) -> npt.ND
     kind = _exact(len(right))
     wide = left.astype(kind)
     if right.dtype == kind and not _ALONE < len(left) * right.size < _LARGE:
-        sums = wide @ right
-    else:
-        sums = np.empty((len(left), right.shape[1]), kind)
-        columns = max(1, min(right.shape[1], _ALONE // len(right)))
-        rows = max(1, _ALONE // (len(right) * columns))
-        for n in range(0, right.shape[1], columns):
-            block = right[:, n : n + columns].astype(kind, copy=False)
-            for t in range(0, len(left), rows):
-                np.matmul(wide[t : t + rows], block, out=sums[t : t + rows, n : n + columns])
-    result: npt.NDArray[np.int32] = sums.astype(np.int32)
-    return result
+        result: npt.NDArray[np.int32] = (wide @ right).astype(np.int32)
+        return result
+    sums = np.empty((len(left), right.shape[1]), kind)
+    columns = max(1, min(right.shape[1], _ALONE // len(right)))
+    rows = max(1, _ALONE // (len(right) * columns))
+    for n in range(0, right.shape[1], columns):
+        block = right[:, n : n + columns].astype(kind, copy=False)
+        for t in range(0, len(left), rows):
+            np.matmul(wide[t : t + rows], block, out=sums[t : t + rows, n : n + columns])
+    return sums.astype(np.int32)

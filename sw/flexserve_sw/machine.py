@@ -6,7 +6,7 @@ Software is written as coroutines; only the awaits below let simulated time pass
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any, Protocol, TypeVar
@@ -89,9 +89,9 @@ class MachineDied(Exception):
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory's contents as numpy sees them: ``base`` in bytes, ``bytes`` a writable uint8 view.
+    """A memory's contents as numpy sees them: ``base`` in bytes, ``bytes`` a uint8 view.
 
-    DRAM is looked at only to check a result; flash is written only before boot.
+    DRAM is looked at only to check a result, and may refuse to be written to; flash is written only before boot.
     """
 
     base: int
@@ -162,6 +162,11 @@ class Machine(Protocol):
     ) -> None:
         """Write a 32-bit register over AXI4-Lite. Raises :class:`BusFault`."""
 
+    async def write_registers(
+        self, values: Iterable[tuple[int, int]], *, by: Initiator, world: World | None = None
+    ) -> None:
+        """Write 32-bit registers one after the other, ``(address, value)`` each. Raises :class:`BusFault`."""
+
     async def load(self, address: int, length: int, *, by: Initiator, world: World | None = None) -> bytes:
         """Read ``length`` bytes through the filter in bursts of up to 256 beats that never cross a page.
 
@@ -177,6 +182,9 @@ class Machine(Protocol):
 
     async def wait_interrupt(self, line: Interrupt) -> None:
         """Return when the line is high; at once if it is."""
+
+    def announce(self, line: Interrupt, event: Event) -> None:
+        """Set ``event`` when the line is high next; at once if it is."""
 
     def pending(self, line: Interrupt) -> bool:
         """Whether the line is high now."""

@@ -29,31 +29,44 @@ class Mutex:
         """Whether somebody is inside."""
         return self._held
 
-    async def __aenter__(self) -> None:
-        if not self._held:
-            self._held = True
-            return
+    def take(self) -> bool:
+        """Go inside if nobody is; whether that is so."""
+        free = not self._held
+        self._held = True
+        return free
+
+    async def acquire(self) -> None:
+        """Go inside as soon as it is one's turn; to be followed by :meth:`release`."""
+        if not self.take():
+            await self._queue()
+
+    async def _queue(self) -> None:
         turn = self._machine.event()
         self._waiting.append(turn)
         try:
             await turn.wait()
         except BaseException:
             if turn.is_set():
-                self._pass_on()
+                self.release()
             else:
                 self._waiting.remove(turn)
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pass_on()
-
-    def _pass_on(self) -> None:
+    def release(self) -> None:
+        """Leave, and let the next one in."""
         if self._waiting:
             self._waiting.popleft().set()
         else:
             self._held = False
+
+    async def __aenter__(self) -> None:
+        if not self.take():
+            await self._queue()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
 
 
 class Channel(Generic[T]):

@@ -10,9 +10,9 @@ from typing import Any
 __all__ = ["Instant", "OpenSpan", "Span", "Timeline", "attribute"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Span:
-    """Something that took from ``begin`` to ``end``, in cycles, on a track."""
+    """Something that took from ``begin`` to ``end``, in cycles, on a track. One is made for every job of the NPU."""
 
     track: str
     name: str

@@ -6,7 +6,7 @@ import pytest
 from flexserve_sw.fast import FastMachine, FlashTiming
 from flexserve_sw.fast.job import Port
 from flexserve_sw.fast.program import Program
-from flexserve_sw.machine import PAGE_BYTES, Interrupt, Response
+from flexserve_sw.machine import PAGE_BYTES, BusFault, Interrupt, Response
 from flexserve_sw.npu import (
     Caps,
     Descriptor,
@@ -177,6 +177,96 @@ def test_denied_page_in_a_job_is_a_bus_error_at_its_address_and_the_npu_stays_us
         assert np.array_equal(await product(machine, 4, 16), expected)
 
     run(program)
+
+
+async def again(machine: FastMachine, count: int) -> int:
+    """Ring for the list of before; the fault that the job ends with."""
+    await machine.write_register(NPU_NORMAL.IRQ_STATUS, 3, by=N)
+    await ring(machine, JOBS, count)
+    await machine.wait_interrupt(Interrupt.NPU_NORMAL)
+    word = await machine.read_register(NPU_NORMAL.FAULT, by=N)
+    return int(NpuFrame.FAULT__CODE.get(word)) if await machine.read_register(NPU_NORMAL.IRQ_STATUS, by=N) & 2 else 0
+
+
+def test_list_and_weights_that_changed_since_the_job_ran_are_read_again() -> None:
+    async def program(machine: FastMachine) -> None:
+        count, expected, caps = await prepare(machine, 2, 16, 16)
+        for _ in range(2):
+            assert await again(machine, count) == 0
+            assert np.array_equal(await product(machine, 2, 16), expected)
+        weights = np.frombuffer(await machine.load(W, 256, by=N), np.int8)
+        await machine.store(W, (weights // 2).tobytes(), by=N)
+        assert await again(machine, count) == 0
+        halved = await product(machine, 2, 16)
+        assert not np.array_equal(halved, expected)
+        a = np.frombuffer(await machine.load(A, 32, by=N), np.int8).reshape(2, 16).astype(np.int32)
+        assert np.array_equal(halved, a @ (weights // 2).reshape(16, 16).astype(np.int32))
+        elsewhere = gemm_program(
+            m=2, k=16, n=16, a_addr=A, a_stride=16, w_addr=W, c_addr=OUT + 0x1000, c_stride=64, caps=caps
+        )
+        await machine.store(JOBS, encode_program(elsewhere), by=N)
+        await machine.store(OUT, bytes(128), by=N)
+        assert await again(machine, count) == 0
+        assert not (await product(machine, 2, 16)).any()
+        assert await machine.load(OUT + 0x1000, 128, by=N) == halved.astype("<i4").tobytes()
+
+    run(program)
+
+
+def test_list_in_a_page_that_was_lent_since_it_ran_is_refused() -> None:
+    async def program(machine: FastMachine) -> None:
+        count, _, _ = await prepare(machine, 2, 16, 16)
+        listed = await machine.load(JOBS, count * 32, by=N)
+        await machine.store(WINDOW * PAGE_BYTES, listed, by=N)
+        for lent in (False, False, True):
+            if lent:
+                await lend(machine, WINDOW)
+            await machine.write_register(NPU_NORMAL.IRQ_STATUS, 3, by=N)
+            await ring(machine, WINDOW * PAGE_BYTES, count)
+            await machine.wait_interrupt(Interrupt.NPU_NORMAL)
+            assert await machine.read_register(NPU_NORMAL.IRQ_STATUS, by=N) == (2 if lent else 1)
+        assert NpuFrame.FAULT__CODE.get(await machine.read_register(NPU_NORMAL.FAULT, by=N)) == NpuFault.FETCH_ERROR
+
+    run(program)
+
+
+def test_event_is_set_when_the_line_rises_or_at_once_if_it_is_high() -> None:
+    async def program(machine: FastMachine) -> None:
+        count, _, _ = await prepare(machine, 2, 16, 16)
+        before, after = machine.event(), machine.event()
+        machine.announce(Interrupt.NPU_NORMAL, before)
+        await ring(machine, JOBS, count)
+        assert not before.is_set()
+        await before.wait()
+        assert machine.pending(Interrupt.NPU_NORMAL)
+        machine.announce(Interrupt.NPU_NORMAL, after)
+        assert after.is_set()
+
+    run(program)
+
+
+def test_registers_written_together_are_written_one_after_the_other() -> None:
+    async def program(machine: FastMachine) -> tuple[int, int]:
+        values = [(NPU_NORMAL.JOB_ADDR_LO, 64), (NPU_NORMAL.JOB_COUNT, 1), (NPU_NORMAL.IRQ_ENABLE, 3)]
+        begin = machine.now
+        for address, value in values:
+            await machine.write_register(address, value, by=N)
+        middle = machine.now
+        await machine.write_registers([(address, value + 1) for address, value in values], by=N)
+        for address, value in values:
+            assert await machine.read_register(address, by=N) == (value + 1) & (3 if value == 3 else 0xFFFF)
+        return middle - begin, machine.now - middle
+
+    one_by_one, together = run(program)
+    assert together == one_by_one * 2
+
+    async def refused(machine: FastMachine) -> None:
+        values = ((NPU_NORMAL.JOB_COUNT, 5), (NPU_SECURE.JOB_COUNT, 5), (NPU_NORMAL.JOB_COUNT, 6))
+        with pytest.raises(BusFault):
+            await machine.write_registers(values, by=N)
+        assert await machine.read_register(NPU_NORMAL.JOB_COUNT, by=N) == 5
+
+    run(refused)
 
 
 @pytest.mark.parametrize(

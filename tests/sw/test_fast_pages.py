@@ -54,6 +54,37 @@ def test_gate_stays_closed_and_commands_are_out_of_window_until_the_window_is_re
     run(early, booted=False)
 
 
+def test_scrub_of_the_whole_window_shows_how_far_it_has_come() -> None:
+    async def early(machine: FastMachine) -> None:
+        await machine.write_register(FLEX_SECURE.WINDOW_BASE, WINDOW, by=S)
+        await machine.write_register(FLEX_SECURE.WINDOW_PAGES, PAGES, by=S)
+        await machine.write_register(FLEX_SECURE.CONTROL, 2, by=S)
+        begin, each, latency = machine.now - 2, PAGE_BYTES // 16, 60
+        first = machine.dram.base // PAGE_BYTES
+        for _ in range(40):
+            await machine.delay(300)
+            backlog = await machine.read_register(FLEX_NORMAL.SCRUB_BACKLOG, by=N)
+            done = (machine.now - 2 - begin - latency) // each
+            assert backlog == PAGES - done
+            states = [await state(machine, page) for page in (WINDOW + done - 1, WINDOW + done + 1)]
+            assert states == [RecallState.NORMAL, RecallState.SCRUBBING]
+            assert not machine.dram.bytes[(WINDOW - first) * PAGE_BYTES :][: done * PAGE_BYTES].any()
+
+    run(early, booted=False)
+
+
+def test_window_that_is_not_all_memory_never_gets_ready() -> None:
+    async def early(machine: FastMachine) -> None:
+        await machine.write_register(FLEX_SECURE.WINDOW_BASE, WINDOW + 3 * PAGES, by=S)
+        await machine.write_register(FLEX_SECURE.WINDOW_PAGES, 2 * PAGES, by=S)
+        await machine.write_register(FLEX_SECURE.CONTROL, 2, by=S)
+        await machine.delay(1_000_000)
+        assert not await machine.read_register(FLEX_SECURE.CONTROL, by=S) & 4
+        assert await machine.read_register(FLEX_NORMAL.WINDOW_PAGES, by=N) == 0
+
+    run(early, booted=False)
+
+
 def test_closed_gate_holds_accesses_until_it_opens() -> None:
     async def program(machine: FastMachine) -> tuple[int, int]:
         await boot(machine, gate=False)

@@ -1,33 +1,26 @@
 """A job that is recognised as a product does to memory, and leaves in the NPU, what its descriptors do one by one."""
 
+from weakref import WeakValueDictionary
+
 import numpy as np
 import pytest
 
 from flexserve_sw import npu
-from flexserve_sw.fast.memory import DramTiming
+from flexserve_sw.fast.memory import DRAM_BASE as BASE
+from flexserve_sw.fast.memory import Dram, DramTiming
 from flexserve_sw.fast.product import Product
 from flexserve_sw.fast.program import Program
 from flexserve_sw.regs import NpuSpace
 
-BASE = 0x8000_0000
 SIZE = 1 << 19
 A, W, C = BASE + 0x1000, BASE + 0x2_0000, BASE + 0x5_0000
 
 
-class Place:
+class Place(Dram):
     """Memory with random contents, as the golden executor and as a product see it."""
 
     def __init__(self, seed: int) -> None:
-        self.bytes = np.frombuffer(bytearray(np.random.default_rng(seed).bytes(SIZE)), np.uint8)
-
-    def read(self, address: int, length: int) -> bytes:
-        return self.bytes[address - BASE : address - BASE + length].tobytes()
-
-    def write(self, address: int, payload: bytes) -> None:
-        self.bytes[address - BASE : address - BASE + len(payload)] = np.frombuffer(payload, np.uint8)
-
-    def run(self, product: Product) -> dict[int, bytes]:
-        return product.run(self.bytes.view(np.int8), self.bytes.view("<i4"))
+        super().__init__(size=SIZE, timing=DramTiming(), seed=seed)
 
 
 def gemm(m: int, k: int, n: int, caps: npu.Caps) -> list[npu.Descriptor]:
@@ -39,7 +32,7 @@ def gemm(m: int, k: int, n: int, caps: npu.Caps) -> list[npu.Descriptor]:
 
 def find(program: list[npu.Descriptor], caps: npu.Caps) -> Product | None:
     """What the machine finds in the encoded list."""
-    return Program(npu.encode_program(program), caps, DramTiming()).product(BASE)
+    return Program(npu.encode_program(program), caps, DramTiming()).product(WeakValueDictionary())
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -54,8 +47,8 @@ def test_product_equals_the_descriptors_in_memory_and_in_the_scratchpads(seed: i
     for contents in (seed, seed, seed + 1000):
         expected, found = Place(contents), Place(contents)
         npu.execute(program, expected.read, expected.write, caps, state=state)
-        read = found.run(product)
-        assert np.array_equal(found.bytes, expected.bytes)
+        read = product.run(found)
+        assert np.array_equal(found.memory.bytes, expected.memory.bytes)
         product.leave(program, left, read)
         for name in ("a", "w", "c", "q"):
             assert np.array_equal(getattr(left, name), getattr(state, name)), name
@@ -79,8 +72,8 @@ def test_lists_over_other_pages_are_told_apart(seed: int) -> None:
         assert product is not None
         expected, found = Place(seed), Place(seed)
         npu.execute(job, expected.read, expected.write, caps)
-        found.run(product)
-        assert np.array_equal(found.bytes, expected.bytes)
+        product.run(found)
+        assert np.array_equal(found.memory.bytes, expected.memory.bytes)
 
 
 def test_list_worked_out_with_another_knows_its_own_pages_and_time() -> None:
@@ -107,7 +100,7 @@ def test_changed_weights_are_seen() -> None:
     place.write(A, bytes([1]) + bytes(15))
     for value in (3, 4):
         place.write(W, npu.pack_weights(np.full((16, 16), value, np.int8), caps.n))
-        place.run(product)
+        product.run(place)
         assert np.frombuffer(place.read(C, 64), "<i4").tolist() == [value] * 16
 
 

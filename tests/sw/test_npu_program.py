@@ -10,7 +10,14 @@ from flexserve_sw import npu
 from flexserve_sw.machine import BusFault, Response
 from flexserve_sw.npu.plan import plans
 from flexserve_sw.npu.program import program
-from flexserve_sw.regs import NpuFault, NpuOp, NpuSpace
+from flexserve_sw.regs import (
+    NpuDescriptorLoad,
+    NpuDescriptorMatmul,
+    NpuDescriptorStore,
+    NpuFault,
+    NpuOp,
+    NpuSpace,
+)
 
 A, W, C = 0x10_0000, 0x20_0000, 0x40_0000
 SMALL = {4: npu.Caps(n=4, a_words=64, w_words=32, c_rows=32), 8: npu.Caps(n=8, a_words=64, w_words=64, c_rows=32)}
@@ -222,6 +229,42 @@ def test_descriptors_survive_encoding(seed):
         descriptor = pick(kind)
         assert len(descriptor.encode()) == npu.DESCRIPTOR_BYTES
         assert npu.decode(descriptor.encode()) == descriptor
+
+
+def test_fields_of_descriptors_lie_where_the_registers_say():
+    load, matmul, store = NpuDescriptorLoad(0), NpuDescriptorMatmul(0), NpuDescriptorStore(0)
+    places = {
+        npu.Load: {
+            "stride": (load.STRIDE, load.STRIDE__VALUE), "rows": (load.SIZE, load.SIZE__ROWS),
+            "row_bytes": (load.SIZE, load.SIZE__ROW_BYTES), "base": (load.PLACE, load.PLACE__BASE),
+            "row_step": (load.PLACE, load.PLACE__ROW_STEP), "word_step": (load.STEP, load.STEP__WORD_STEP),
+        },
+        npu.Matmul: {
+            "m": (matmul.SIZE_MK, matmul.SIZE_MK__M), "k": (matmul.SIZE_MK, matmul.SIZE_MK__K),
+            "n": (matmul.SIZE_N, matmul.SIZE_N__N), "a_base": (matmul.A, matmul.A__BASE),
+            "a_step": (matmul.A, matmul.A__STEP), "w_base": (matmul.W, matmul.W__BASE),
+            "w_step": (matmul.W, matmul.W__STEP), "c_base": (matmul.C, matmul.C__BASE),
+            "c_step": (matmul.C, matmul.C__STEP),
+        },
+        npu.Store: {
+            "stride": (store.STRIDE, store.STRIDE__VALUE), "rows": (store.SIZE, store.SIZE__ROWS),
+            "n": (store.SIZE, store.SIZE__N), "c_base": (store.C, store.C__BASE),
+            "c_step": (store.C, store.C__STEP), "q_base": (store.Q, store.Q__BASE),
+        },
+    }  # fmt: skip
+    for kind, fields in places.items():
+        zero = kind(**{name: 0 for name in kind._fields} | ({"space": NpuSpace(0)} if kind is npu.Load else {}))
+        for name, (register, field) in fields.items():
+            value = (1 << field.width) - 2
+            words = np.frombuffer(zero._replace(**{name: value}).encode(), "<u4")
+            others = np.frombuffer(zero.encode(), "<u4").copy()
+            others[register // 4] |= field.put(value)
+            assert np.array_equal(words, others), (kind, name)
+            with pytest.raises(ValueError, match="must fit"):
+                npu.encode_program([zero._replace(**{name: 1 << field.width})])
+    for descriptor, block in ((LOAD, load), (STORE, store)):
+        words = np.frombuffer(descriptor._replace(address=2 << 32 | 16).encode(), "<u4")
+        assert (words[block.ADDRESS_LO // 4], words[block.ADDRESS_HI // 4]) == (16, 2)
 
 
 def test_unassigned_operations_do_not_decode():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from ..machine import Event, Initiator, Interrupt, Machine, Memory, Task, World
@@ -63,6 +63,12 @@ class Confined:
         """Write a register."""
         await self._machine.write_register(address, value, by=by, world=world, strobe=strobe)
 
+    async def write_registers(
+        self, values: Iterable[tuple[int, int]], *, by: Initiator, world: World | None = None
+    ) -> None:
+        """Write registers."""
+        await self._machine.write_registers(values, by=by, world=world)
+
     async def load(self, address: int, length: int, *, by: Initiator, world: World | None = None) -> bytes:
         """Read through the filter."""
         return await self._machine.load(address, length, by=by, world=world)
@@ -78,6 +84,10 @@ class Confined:
     async def wait_interrupt(self, line: Interrupt) -> None:
         """Wait for a line."""
         await self._machine.wait_interrupt(line)
+
+    def announce(self, line: Interrupt, event: Event) -> None:
+        """Set an event when a line is high."""
+        self._machine.announce(line, event)
 
     def pending(self, line: Interrupt) -> bool:
         """Whether a line is high."""

@@ -38,6 +38,7 @@ class _Run:
     def __init__(self, phone: Phone, plan: Plan, emit: Emit, hook: Hook | None) -> None:
         self._phone, self._plan, self._emit, self._hook = phone, plan, emit, hook
         self._known: list[int] = list(plan.prompt)
+        self._shown = 0  # characters of what is known
         self._squeeze: Task[None] | None = None
         self._npu_recall: Task[int] | None = None
         self._phase = ""
@@ -65,6 +66,7 @@ class _Run:
         """What the application does: one call, to wherever the model is."""
         self._begin = self._phone.machine.now
         self.phase("prefill")
+        self._shown = len(self._plan.checkpoint.tokenizer.decode(self._known))
         if self._plan.design.secure:
             self._phone.monitor.secure = self.generate
             await self._phone.monitor.call(Call.GENERATE, self._plan.tokens)
@@ -90,9 +92,9 @@ class _Run:
         self._emit({"kind": "phase", "name": "prefill-forward", "event": event})
 
     async def _token(self, token: int) -> None:
-        tokenizer = self._plan.checkpoint.tokenizer
-        text = tokenizer.decode([*self._known, token])[len(tokenizer.decode(self._known)) :]
         self._known.append(token)
+        text = self._plan.checkpoint.tokenizer.decode(self._known)
+        text, self._shown = text[self._shown :], len(text)
         index = len(self._known) - len(self._plan.prompt)
         if index == 1:
             self._forward("end")

@@ -79,43 +79,33 @@ class NpuDriver:
 
         Raises :class:`NpuJobFailed`.
         """
+        machine, frame, by = self._machine, self.frame, self._by
         self._running += 1
         try:
-            await self._run(address, count, ticket)
+            async with self._turn:
+                self._tag = (self._tag + 1) & 0xFFFF
+                self.jobs += 1
+                self._over.clear()
+                order = (
+                    (frame.JOB_ADDR_LO, address & 0xFFFF_FFFF),
+                    (frame.JOB_ADDR_HI, address >> 32),
+                    (frame.JOB_COUNT, count),
+                    (frame.JOB_TICKET, ticket),
+                    (frame.DOORBELL, self._tag),
+                )
+                await machine.write_registers(order, by=by)
+                # A job is over, too, when it is revoked: interrupts of an NPU that changed hands never come.
+                machine.announce(self._line, self._over)
+                await self._over.wait()
+                if not machine.pending(self._line):
+                    raise NpuJobFailed(NpuFault.ABORTED, 0, address)
+                status = await machine.read_register(frame.IRQ_STATUS, by=by)
+                failure = await self._failure() if NpuFrame.IRQ_STATUS__FAULT.get(status) else None
+                await machine.write_register(frame.IRQ_STATUS, status, by=by)
+                if failure is not None:
+                    raise failure
         finally:
             self._running -= 1
-
-    async def _run(self, address: int, count: int, ticket: int) -> None:
-        machine, frame, by = self._machine, self.frame, self._by
-        async with self._turn:
-            self._tag = (self._tag + 1) & 0xFFFF
-            self.jobs += 1
-            self._over.clear()
-            await machine.write_register(frame.JOB_ADDR_LO, address & 0xFFFF_FFFF, by=by)
-            await machine.write_register(frame.JOB_ADDR_HI, address >> 32, by=by)
-            await machine.write_register(frame.JOB_COUNT, count, by=by)
-            await machine.write_register(frame.JOB_TICKET, ticket, by=by)
-            await machine.write_register(frame.DOORBELL, self._tag, by=by)
-            await self._finished(address)
-            status = await machine.read_register(frame.IRQ_STATUS, by=by)
-            if NpuFrame.IRQ_STATUS__FAULT.get(status):
-                failure = await self._failure()
-                await machine.write_register(frame.IRQ_STATUS, status, by=by)
-                raise failure
-            await machine.write_register(frame.IRQ_STATUS, status, by=by)
-
-    async def _finished(self, address: int) -> None:
-        """Wait for the interrupt, or for :meth:`revoke`: the interrupts of an NPU that changed hands never come."""
-        waiter = self._machine.spawn(self._watch(), name="npu: completion")
-        await self._over.wait()
-        if not waiter.done():
-            waiter.cancel()
-        if not self._machine.pending(self._line):
-            raise NpuJobFailed(NpuFault.ABORTED, 0, address)
-
-    async def _watch(self) -> None:
-        await self._machine.wait_interrupt(self._line)
-        self._over.set()
 
     async def live(self) -> bool:
         """Whether this world has the NPU."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import ClassVar, NamedTuple
-
-import numpy as np
 
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Response, World
 from .kernel import Hardware, Line, Steps
@@ -35,6 +33,8 @@ class Master(Enum):
     NPU = (2, 1)
     STORAGE = (3, 2)
     HOSTILE = (4, 3)
+
+    __hash__ = object.__hash__  # as of World: a member is itself alone
 
     def __init__(self, index: int, nsaid: int) -> None:
         self.index, self.nsaid = index, nsaid
@@ -68,9 +68,10 @@ class _Burst(NamedTuple):
 class Filter:
     """Region side, page side and the path between masters and memory.
 
-    ``touching`` is called with a page before a transfer's data in it moves, ``changing`` before anything changes that
-    says who may access what: so whoever has accesses under way that it has not carried out yet can do so before.
-    ``epoch`` counts such changes. ``listener``, of all filters, is told page, direction and world of every burst.
+    ``touching``, if there is one, is called with a page before a transfer's data in it moves, ``changing`` before
+    anything changes that says who may access what: so whoever has accesses under way that it has not carried out yet
+    can do so before. ``epoch`` counts such changes. ``listener``, of all filters, is told page, direction and world of
+    every burst.
     """
 
     listener: ClassVar[Callable[[int, bool, World], None] | None] = None
@@ -80,7 +81,8 @@ class Filter:
         self._last_answer = 0
         self.epoch = 0
         self.changing: Callable[[], None] = _nothing
-        self.touching: Callable[[int], None] = _untouched
+        self.touching: Callable[[int], None] | None = None
+        self._passed: dict[tuple[Master, World, bool], set[int]] = {}  # pages let through in this epoch
         self.regions = Regions(
             hardware,
             tzc,
@@ -97,6 +99,7 @@ class Filter:
     def _change(self) -> None:
         self.changing()
         self.epoch += 1
+        self._passed.clear()
 
     def drained(self) -> int:
         """Cycle in which the last access accepted so far is answered."""
@@ -107,7 +110,7 @@ class Filter:
 
     def judge(self, master: Master, world: World, address: int, *, write: bool) -> bool:
         """Whether a burst that enters now is allowed; a denied one is recorded and counted."""
-        if self._lets(master, world, address, write):
+        if self._passes(master, world, address // PAGE_BYTES, write):
             return True
         self.regions.record(Access(address, write, world, master.nsaid, master.index))
         self.pages.denied()
@@ -117,10 +120,22 @@ class Filter:
         """Whether bursts in all of these pages would be allowed now; nothing is recorded."""
         return self.regions.allows_all(pages, world, master.nsaid, write) and self.pages.allows_all(pages, world)
 
-    def _lets(self, master: Master, world: World, address: int, write: bool) -> bool:
-        """Whether region rules and page state both let an access through; both are asked, for both may have to tell."""
-        by_region = self.regions.allows(address, world, master.nsaid, write)
-        return self.pages.allows(address, world) and by_region
+    def _passes(self, master: Master, world: World, page: int, write: bool) -> bool:
+        """Whether region rules and page state both let an access through; both are asked, for both may have to tell.
+
+        What is let through is so until the epoch ends; it is remembered of pages that exist.
+        """
+        passed = self._passed.get((master, world, write))
+        if passed is None:
+            passed = self._passed[master, world, write] = set()
+        if page in passed:
+            return True
+        by_region = self.regions.allows(page * PAGE_BYTES, world, master.nsaid, write)
+        if not self.pages.allows(page * PAGE_BYTES, world) or not by_region:
+            return False
+        if self._dram.holds(page * PAGE_BYTES, PAGE_BYTES):
+            passed.add(page)
+        return True
 
     def refusal(self, master: Master, world: World, address: int, length: int, *, write: bool) -> BusFault | None:
         """Judge a burst for a master that moves its data itself: None, or the answer (OKAY too) with zeros as data."""
@@ -143,42 +158,57 @@ class Filter:
         """Read at once, the clock put forward, if all bursts are allowed and nothing else happens; else None."""
         if not self._at_once(master, world, address, length, self._dram.reads, write=False):
             return None
-        return self._dram.view(address, length).tobytes()
+        return self._dram.read(address, length)
 
     def store_now(self, master: Master, world: World, address: int, payload: bytes) -> bool:
         """Write, like :meth:`load_now`; whether it was done."""
         if not self._at_once(master, world, address, len(payload), self._dram.writes, write=True):
             return False
-        self._dram.view(address, len(payload))[:] = np.frombuffer(payload, np.uint8)
+        self._dram.write(address, payload)
         return True
 
     def _at_once(
         self, master: Master, world: World, address: int, length: int, channel: Channel, *, write: bool
     ) -> bool:
         """Let the time of allowed bursts pass, if nothing else happens meanwhile."""
-        if (address | length) % BEAT_BYTES or not self.regions.open or not self._dram.holds(address, length):
+        if (address | length) % BEAT_BYTES or not self.regions.open:
             return False
-        pages = range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1)
-        for page in pages:
-            if not self._lets(master, world, page * PAGE_BYTES, write):
-                return False
-        now = self._hardware.kernel.now
-        if len(pages) == 1:
-            clear = channel.clear(now + FILTER_LATENCY, length)
+        first, last = address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES
+        kernel = self._hardware.kernel
+        if first == last:
+            pages: Sequence[int] = (first,)
+            clear = channel.clear(kernel.now + FILTER_LATENCY, length)
         else:
+            pages = range(first, last + 1)
             clear = self._last_clear(address, length, channel)
-        if not self._hardware.kernel.skip(clear + channel.latency - now):
+        passed = self._passed.get((master, world, write))
+        if passed is None or not passed.issuperset(pages):
+            for page in pages:
+                if not self._passes(master, world, page, write):
+                    return False
+            if not self._dram.holds(address, length):
+                return False
+        if not kernel.skip(clear + channel.latency - kernel.now):
             return False
         self.occupy(channel.take_until(clear, length))
-        for page in pages:
-            if Filter.listener is not None:
+        if Filter.listener is not None:
+            for page in pages:
                 self.heard(page * PAGE_BYTES, world, write=write)
-            self.touching(page)
+        if self.touching is not None:
+            for page in pages:
+                self.touching(page)
         return True
 
     def _last_clear(self, address: int, length: int, channel: Channel) -> int:
         """When the last byte of several bursts moves, as :meth:`transfer` asks for them."""
         clear, now = channel.free, self._hardware.kernel.now
+        page = channel.cycles(PAGE_BYTES)
+        if (OUTSTANDING - 1) * page >= FILTER_LATENCY + channel.latency:
+            # A burst comes every cycle and takes one at least, and answers come before their room is needed.
+            first = PAGE_BYTES - address % PAGE_BYTES
+            pages, last = divmod(length - first, PAGE_BYTES)
+            clear = channel.clear(now + FILTER_LATENCY, first) + pages * page
+            return clear + (channel.cycles(last) if last else 0)
         flight: deque[int] = deque()
         at = 0
         while at < length:
@@ -198,7 +228,7 @@ class Filter:
         if not self.regions.open:
             self.regions.opened.add(partial(self.post, master, world, address, payload, answered))
             return
-        allowed = self._lets(master, world, address, write=True)
+        allowed = self._passes(master, world, address // PAGE_BYTES, True)
         burst, response = self._enter(master, world, address, 0, len(payload), allowed=allowed, after=0, write=True)
         self._hardware.at(burst.done, partial(self._answer, burst, address, payload, response, answered))
 
@@ -255,7 +285,7 @@ class Filter:
                 yield self.regions.opened
                 continue
             place, size = address + at, min(length - at, PAGE_BYTES - (address + at) % PAGE_BYTES)
-            allowed = self._lets(master, world, place, write)
+            allowed = self._passes(master, world, place // PAGE_BYTES, write)
             if flight and flight[-1].allowed is not allowed:
                 # Answers of one ID keep their order, so a burst waits for those on the other path.
                 yield max(0, flight[0].done - kernel.now)
@@ -276,17 +306,13 @@ class Filter:
         if not burst.moves:
             return
         place, at, size = address + burst.at, burst.at, burst.size
-        self.touching(place // PAGE_BYTES)
-        view = self._dram.view(place, size)
+        if self.touching is not None:
+            self.touching(place // PAGE_BYTES)
         if payload is None:
-            data[at : at + size] = view.data
+            data[at : at + size] = self._dram.read(place, size)
         else:
-            view[:] = np.frombuffer(payload, np.uint8, size, at)
+            self._dram.write(place, memoryview(payload)[at : at + size])
 
 
 def _nothing() -> None:
     """Nobody has anything under way."""
-
-
-def _untouched(page: int) -> None:
-    """Nobody has anything under way in a page."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-
-import numpy as np
+from weakref import WeakValueDictionary
 
 from ..machine import PAGE_BYTES, BusFault, Response, World
 from ..npu import DESCRIPTOR_BYTES, NpuFaulted, NpuState, job_bursts, perform
@@ -18,7 +16,7 @@ from ..regs import NpuFault
 from .filter import Filter, Master
 from .kernel import Hardware
 from .memory import Dram, DramTiming
-from .product import Operands
+from .product import Matrices, Operands
 from .program import Program, Traffic
 
 __all__ = ["Counters", "Job", "Memories", "Port"]
@@ -59,6 +57,8 @@ class Memories:
         self._state = state
         self._left: dict[Program, Operands] = {}
         self.programs: dict[bytes, Program] = {}
+        self.matrices: Matrices = WeakValueDictionary()
+        self._listed: dict[tuple[Port, int, int], tuple[int, Program]] = {}
 
     @property
     def state(self) -> NpuState:
@@ -90,6 +90,26 @@ class Memories:
         return program
 
 
+    def listed(self, port: Port, address: int, count: int) -> Program | None:
+        """The list at a place, if it was fetched before and nothing of it was written to, nor could be refused, since.
+
+        Not if somebody listens, who is to be told of every fetch.
+        """
+        epoch, program = self._listed.get((port, address, count), (-1, None))
+        return program if epoch == port.filter.epoch and Filter.listener is None else None
+
+    def note(self, port: Port, address: int, count: int, program: Program) -> None:
+        """The list at a place was fetched."""
+        key = port, address, count
+        self._listed[key] = port.filter.epoch, program
+        pages = range(address // PAGE_BYTES, (address + count * DESCRIPTOR_BYTES - 1) // PAGE_BYTES + 1)
+
+        def forget() -> None:
+            self._listed.pop(key, None)
+
+        port.dram.watch(pages, forget)
+
+
 @dataclass(eq=False)
 class Port:
     """The NPU's way to memory: world of its accesses, filter, contents."""
@@ -103,12 +123,12 @@ class Port:
         """Bytes that a read gets now; :class:`BusFault` if the filter or the memory refuses."""
         if not self._reaches(address, length, write=False):
             return bytes(length)
-        return self.dram.view(address, length).tobytes()
+        return self.dram.read(address, length)
 
     def write(self, address: int, payload: bytes) -> None:
         """Write now; :class:`BusFault` if the filter or the memory refuses."""
         if self._reaches(address, len(payload), write=True):
-            self.dram.view(address, len(payload))[:] = np.frombuffer(payload, np.uint8)
+            self.dram.write(address, payload)
 
     def _reaches(self, address: int, length: int, *, write: bool) -> bool:
         """Whether the access gets to memory; one that is denied with OKAY does not, and nobody is told."""
@@ -155,19 +175,25 @@ class Job:
             self._program = memories.program(b"", port.dram.timing)
             self._plan(REFUSAL_CYCLES, lambda: self._fail(NpuFault.BAD_DESCRIPTOR, 0, address))
             return
-        self._program = memories.program(self._fetch(count), port.dram.timing)
-        self._before = [port.dram.reads.moved, port.dram.writes.moved]
-        self._share()
-        if type(port.filter).listener is not None:
-            for burst, write in job_bursts(self._program.descriptors):
+        self._program = program = memories.listed(port, address, count) or self._find(count)
+        reads, writes = port.dram.reads, port.dram.writes
+        self._before = reads.moved, writes.moved
+        reads.wanted, writes.wanted = program.wanted
+        if Filter.listener is not None:
+            for burst, write in job_bursts(program.descriptors):
                 port.filter.heard(burst, port.world, write=write)
-        if self._missing is None and self._program.cut is None and self._program.stalls is None:
-            self._stepwise = not port.reaches_all(self._program)
-            if not self._stepwise:
-                self._plan(self._program.cycles, self._end)
-                return
+        if self._missing is None and program.whole and port.reaches_all(program):
+            self._plan(program.cycles, self._end)
+            return
         self._stepwise = True
         self._step()
+
+    def _find(self, count: int) -> Program:
+        """Fetch the list."""
+        program = self._memories.program(self._fetch(count), self._port.dram.timing)
+        if self._missing is None:
+            self._memories.note(self._port, self._address, count, program)
+        return program
 
     def _fetch(self, count: int) -> bytes:
         """The list, up to where a fetch is refused."""
@@ -184,17 +210,8 @@ class Job:
         return bytes(encoded)
 
     def _plan(self, cycle: int, action: Callable[[], None]) -> None:
-        """Do something ``cycle`` cycles after the doorbell, if the job still runs then."""
-        self._port.hardware.at(self._start + cycle, partial(self._act, action))
-
-    def _act(self, action: Callable[[], None]) -> None:
-        if self._running:
-            action()
-
-    def _share(self) -> None:
-        """Tell the memory how much of each direction the job wants."""
-        dram, traffic, cycles = self._port.dram, self._program.traffic, max(1, self._program.cycles)
-        dram.reads.wanted, dram.writes.wanted = traffic.read / cycles, traffic.written / cycles
+        """Do something ``cycle`` cycles after the doorbell, which must be nothing if the job is over then."""
+        self._port.hardware.at(self._start + cycle, action)
 
     def stop(self, code: NpuFault) -> None:
         """End the job at once with a fault, unless it has ended. Every STORE before the fault's index is in memory."""
@@ -207,6 +224,8 @@ class Job:
         self._ended(NpuFaulted(code, index, address))
 
     def _ended(self, fault: NpuFaulted | None) -> None:
+        if not self._running:
+            return
         self._running = False
         self._port.dram.reads.wanted = self._port.dram.writes.wanted = 0.0
         self._over(fault)
@@ -215,29 +234,24 @@ class Job:
 
     def _end(self) -> None:
         """The last descriptor is done, unless others held the job up meanwhile."""
-        if self._stepwise:
+        if self._stepwise or not self._running:
             return
         held_up = self._held_up()
         if self._start + self._program.cycles + held_up > self._port.hardware.now:
             self._plan(self._program.cycles + held_up, self._end)
             return
-        product = self._program.product(self._port.dram.memory.base) if self._next == 0 else None
+        product = self._program.product(self._memories.matrices) if self._next == 0 else None
         if product is None:
             self._carry_out(len(self._program.descriptors))
         else:
-            dram = self._port.dram
-            self._memories.leave(self._program, product.run(dram.bytes, dram.words))
+            self._memories.leave(self._program, product.run(self._port.dram))
             self._counters.add(self._program.traffic)
-        if self._running:
-            self._ended(None)
+        self._ended(None)
 
     def _held_up(self) -> int:
         """Cycles that traffic of others has cost so far."""
-        dram = self._port.dram
-        held_up = 0.0
-        for channel, before in zip((dram.reads, dram.writes), self._before, strict=True):
-            held_up += channel.holds_up(channel.moved - before)
-        return round(held_up)
+        reads, writes = self._port.dram.reads, self._port.dram.writes
+        return round(reads.holds_up(reads.moved - self._before[0]) + writes.holds_up(writes.moved - self._before[1]))
 
     # One by one
 
@@ -271,7 +285,7 @@ class Job:
             except NpuFaulted as fault:
                 self._ended(fault)
                 return
-            self._counters.add(Traffic.of([descriptor], self._program.caps))
+            self._counters.add(Traffic.of(descriptor, self._program.caps))
             self._next += 1
 
     def _step(self) -> None:

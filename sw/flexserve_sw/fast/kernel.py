@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, TypeVar
 
+from ..machine import Event
 from ..tasks import Kernel as Tasks
 from ..tasks import Latch, SimTask
 
@@ -139,21 +140,29 @@ class Line:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.high = False
-        self._latch: Latch | None = None
+        self._waiting: list[Event] = []
 
     def drive(self, high: bool) -> None:
         """Put a level on the line."""
         self.high = high
-        if high and self._latch is not None:
-            self._latch.set()
-            self._latch = None
+        if high and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for event in waiting:
+                event.set()
+
+    def announce(self, event: Event) -> None:
+        """Set an event when the line is high next; at once if it is."""
+        if self.high:
+            event.set()
+        else:
+            self._waiting.append(event)
 
     async def wait(self) -> None:
         """Return when the line is high; at once if it is."""
         while not self.high:
-            if self._latch is None:
-                self._latch = Latch(self._kernel)
-            await self._latch
+            latch = Latch(self._kernel)
+            self._waiting.append(latch)
+            await latch
 
 
 class Process:

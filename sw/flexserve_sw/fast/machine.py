@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ..machine import WINDOW_GRANULE, BusFault, Initiator, Interrupt, Memory, Response, World, normal_world
+from ..machine import WINDOW_GRANULE, BusFault, Event, Initiator, Interrupt, Memory, Response, World, normal_world
 from ..npu import Caps, NpuState
 from ..regs import FLEX_NORMAL, FLEX_SECURE, GATE_NORMAL, GATE_SECURE, NPU_NORMAL, NPU_SECURE, STORAGE, TZC, Block
 from ..tasks import Latch, SimTask
@@ -17,7 +18,7 @@ from .job import Memories
 from .kernel import Hardware, Kernel, Line
 from .memory import Dram, DramTiming, FlashTiming
 from .npu import Npu
-from .registers import FULL, Frame, Value
+from .registers import FULL, Frame, Register, Value
 from .storage import StorageDma
 
 __all__ = ["FastMachine"]
@@ -27,6 +28,7 @@ T = TypeVar("T")
 CLOCK_HZ = 1_000_000_000
 REQUEST_CYCLES, ANSWER_CYCLES = 3, 2
 """Cycles of a register access until it takes effect, and from then to its answer."""
+_WHOLE_CYCLES = REQUEST_CYCLES + ANSWER_CYCLES
 RESET_CYCLES = 16
 
 _MASTERS = {
@@ -35,10 +37,50 @@ _MASTERS = {
     Initiator.HOSTILE_DEVICE: Master.HOSTILE,
 }
 
+_SIDES = {
+    (by, world): (master, World.NORMAL if normal_world(by, world) else World.SECURE)
+    for by, master in _MASTERS.items()
+    for world in (None, *World)
+}
+"""Master and world of an access on the bus, by who asks for it, and for which world."""
+
 _SECURE_FRAMES = frozenset(block.base for block in (TZC, FLEX_SECURE, NPU_SECURE, GATE_SECURE))
 _EVERYBODY = Value(reset=FULL)
 _FRAME_BYTES = 0x1000
-_FRAME_STEP = 0x1_0000
+
+
+@dataclass(slots=True)
+class _Way:
+    """Where an access goes: to the register at ``offset`` in ``frame``, while the bit ``manager`` is in ``managers``.
+
+    ``register`` is what is there, ``word`` that again if it only keeps what is written.
+    """
+
+    frame: Frame | None
+    offset: int
+    managers: Value
+    manager: int
+    register: Register | None
+    word: Value | None
+
+    def read(self) -> tuple[Response, int]:
+        """Answer a read."""
+        frame, register = self.frame, self.register
+        if frame is None or not self.managers.value & self.manager:
+            return Response.DECERR, 0
+        if register is not None and frame.live:
+            return Response.OKAY, register.read()
+        return frame.read(self.offset)
+
+    def write(self, value: int, strobe: int) -> Response:
+        """Answer a write."""
+        if self.frame is None or not self.managers.value & self.manager:
+            return Response.DECERR
+        return self.frame.write(self.offset, value, strobe)
+
+    def keeps(self) -> Value | None:
+        """The register, if all that a write does now is to change it."""
+        return self.word if self.frame and self.frame.live and self.managers.value & self.manager else None
 
 
 class _Soc:
@@ -79,24 +121,31 @@ class _Soc:
             GATE_SECURE: self.gate.secure_frame,
             STORAGE: self.storage.frame,
         }
+        self.ways: dict[tuple[Initiator, World | None, int], _Way] = {}
         managers = {FLEX_NORMAL: self.filter.pages.managers, GATE_NORMAL: self.gate.managers}
         self._frames = {
             block.base: (frame, block.base in _SECURE_FRAMES, managers.get(block, _EVERYBODY))
             for block, frame in frames.items()
         }
 
-    def frame(self, address: int, by: Initiator, world: World | None) -> Frame | None:
-        """The register frame at ``address``, or None if there is none or it is not for this master and world."""
-        if address % 4:
-            raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
-        offset = address % _FRAME_STEP
-        found = self._frames.get(address - offset)
-        if found is None or offset >= _FRAME_BYTES:
-            return None
-        frame, secure, managers = found
-        if secure is normal_world(by, world) or not managers.value >> _MASTERS[by].nsaid & 1:
-            return None
-        return frame
+    def find(self, address: int, by: Initiator, world: World | None) -> _Way:
+        """What a master reaches at ``address``."""
+        way = self.ways.get((by, world, address))
+        if way is None:
+            if address % 4:
+                raise ValueError(f"A register address must be a multiple of 4, not {address!r}")
+            way = self.ways[by, world, address] = self._find(address, by, world)
+        return way
+
+    def _find(self, address: int, by: Initiator, world: World | None) -> _Way:
+        master, side = _SIDES[by, world]
+        offset = address % _FRAME_BYTES
+        frame, secure, managers = self._frames.get(address - offset, (None, False, _EVERYBODY))
+        if frame is None or secure is not (side is World.SECURE):
+            return _Way(None, 0, _EVERYBODY, 0, None, None)
+        register = frame.register(offset)
+        word = register if isinstance(register, Value) and register.plain else None
+        return _Way(frame, offset, managers, 1 << master.nsaid, register, word)
 
     def stop(self) -> None:
         """Reset is asserted: every process ends, every access in flight is lost."""
@@ -186,13 +235,12 @@ class FastMachine:
 
     async def read_register(self, address: int, *, by: Initiator, world: World | None = None) -> int:
         """Read a 32-bit register. Raises :class:`BusFault`."""
-        skip = self.kernel.skip
-        if not skip(REQUEST_CYCLES):
-            await self.kernel.delay(REQUEST_CYCLES)
-        frame = self.soc.frame(address, by, world)
-        response, value = frame.read(address % _FRAME_STEP) if frame else (Response.DECERR, 0)
-        if not skip(ANSWER_CYCLES):
-            await self.kernel.delay(ANSWER_CYCLES)
+        kernel = self.kernel
+        if not kernel.skip(REQUEST_CYCLES):
+            await kernel.delay(REQUEST_CYCLES)
+        response, value = self.soc.find(address, by, world).read()
+        if not kernel.skip(ANSWER_CYCLES):
+            await kernel.delay(ANSWER_CYCLES)
         if response is not Response.OKAY:
             raise BusFault(address, response, value.to_bytes(4, "little"))
         return value
@@ -201,23 +249,37 @@ class FastMachine:
         self, address: int, value: int, *, by: Initiator, world: World | None = None, strobe: int = 0xF
     ) -> None:
         """Write a 32-bit register. Raises :class:`BusFault`."""
-        if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
-            raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
-        skip = self.kernel.skip
-        if not skip(REQUEST_CYCLES):
-            await self.kernel.delay(REQUEST_CYCLES)
-        frame = self.soc.frame(address, by, world)
-        response = frame.write(address % _FRAME_STEP, value, strobe) if frame else Response.DECERR
-        if not skip(ANSWER_CYCLES):
-            await self.kernel.delay(ANSWER_CYCLES)
-        if response is not Response.OKAY:
-            raise BusFault(address, response)
+        await self._write(((address, value),), by, world, strobe)
+
+    async def write_registers(
+        self, values: Iterable[tuple[int, int]], *, by: Initiator, world: World | None = None
+    ) -> None:
+        """Write registers one after the other. Raises :class:`BusFault`."""
+        await self._write(values, by, world, 0xF)
+
+    async def _write(self, values: Iterable[tuple[int, int]], by: Initiator, world: World | None, strobe: int) -> None:
+        kernel = self.kernel
+        for address, value in values:
+            if not 0 <= value <= FULL or not 0 <= strobe <= 0xF:
+                raise ValueError(f"A register write must be 32 bits with 4 strobe bits, not {(value, strobe)!r}")
+            # Nobody sees when a word changes if nothing else happens meanwhile.
+            way = self.soc.ways.get((by, world, address))
+            if way is not None and strobe == 0xF and (word := way.keeps()) is not None and kernel.skip(_WHOLE_CYCLES):
+                word.keep(value)
+                continue
+            if not kernel.skip(REQUEST_CYCLES):
+                await kernel.delay(REQUEST_CYCLES)
+            response = self.soc.find(address, by, world).write(value, strobe)
+            if not kernel.skip(ANSWER_CYCLES):
+                await kernel.delay(ANSWER_CYCLES)
+            if response is not Response.OKAY:
+                raise BusFault(address, response)
 
     async def load(self, address: int, length: int, *, by: Initiator, world: World | None = None) -> bytes:
         """Read ``length`` bytes through the filter. Raises :class:`BusFault` with what came back."""
         if length == 0:
             return b""
-        filter_, master, side = self.soc.filter, _MASTERS[by], _world(by, world)
+        filter_, (master, side) = self.soc.filter, _SIDES[by, world]
         data = filter_.load_now(master, side, address, length)
         if data is not None:
             return data
@@ -226,18 +288,22 @@ class FastMachine:
 
     async def store(self, address: int, payload: bytes, *, by: Initiator, world: World | None = None) -> None:
         """Write through the filter. Raises :class:`BusFault`."""
-        filter_, master, side = self.soc.filter, _MASTERS[by], _world(by, world)
+        filter_, (master, side) = self.soc.filter, _SIDES[by, world]
         if payload and not filter_.store_now(master, side, address, payload):
             steps = filter_.transfer(master, side, address, payload=payload)
             (await self.kernel.follow(steps)).check()
 
-    async def delay(self, cycles: int) -> None:
+    def delay(self, cycles: int) -> Coroutine[Any, Any, None]:
         """Let simulated time pass."""
-        await self.kernel.delay(cycles)
+        return self.kernel.delay(cycles)
 
-    async def wait_interrupt(self, line: Interrupt) -> None:
+    def wait_interrupt(self, line: Interrupt) -> Coroutine[Any, Any, None]:
         """Return when the line is high; at once if it is."""
-        await self._lines[line].wait()
+        return self._lines[line].wait()
+
+    def announce(self, line: Interrupt, event: Event) -> None:
+        """Set an event when the line is high next; at once if it is."""
+        self._lines[line].announce(event)
 
     def pending(self, line: Interrupt) -> bool:
         """Whether the line is high now."""
@@ -250,10 +316,6 @@ class FastMachine:
     def event(self) -> Latch:
         """Make a fresh, unset event."""
         return Latch(self.kernel)
-
-
-def _world(by: Initiator, world: World | None) -> World:
-    return World.NORMAL if normal_world(by, world) else World.SECURE
 
 
 def _unknown(state: NpuState, seed: int) -> NpuState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -89,12 +89,15 @@ class Channel:
 
     def clear(self, now: int, length: int, *, after: int | None = None) -> int:
         """When the last of ``length`` bytes would move, behind what is taken or what moves until ``after``."""
+        free = self.free if after is None else after
+        return (free if free > now else now) + self.cycles(length)
+
+    def cycles(self, length: int) -> int:
+        """What ``length`` bytes take now."""
         cycles = length * self._cycles_per_byte
         if self.wanted:
             cycles /= 1 - min(self.wanted, 0.5)
-        free = self.free if after is None else after
-        start = free if free > now else now
-        return start + (round(cycles) or 1)
+        return round(cycles) or 1
 
     def holds_up(self, length: int) -> float:
         """Cycles by which ``length`` bytes of others hold up a job that wants more than half of the direction.
@@ -108,13 +111,18 @@ class Channel:
 class Dram:
     """Memory behind the filter. Contents at power-up are unknown: random bytes of ``seed``.
 
-    ``bytes`` and ``words`` are the contents as signed integers.
+    ``bytes`` and ``words`` are the contents as signed integers, to be read; writers go through :meth:`write`, or tell
+    before with :meth:`change`, so that whoever keeps what it has made of some bytes can :meth:`watch` them.
     """
 
     def __init__(self, *, size: int, timing: DramTiming, seed: int) -> None:
         # Copied at power-up and not when it is first written to, which would be in the middle of a job.
         contents = np.frombuffer(_power_up(size, seed), np.uint8).copy()
-        self.memory = Memory(DRAM_BASE, contents)
+        self._contents = contents
+        self._watched: dict[int, list[Callable[[], None]]] = {}
+        shown = contents.view()
+        shown.flags.writeable = False
+        self.memory = Memory(DRAM_BASE, shown)
         self._end = DRAM_BASE + size
         self.timing = timing
         self.bytes: npt.NDArray[np.int8] = contents.view(np.int8)
@@ -132,10 +140,37 @@ class Dram:
             min(pages) * PAGE_BYTES >= DRAM_BASE and (max(pages) + 1) * PAGE_BYTES <= self._end
         )
 
-    def view(self, address: int, length: int) -> npt.NDArray[np.uint8]:
-        """Writable view of ``length`` bytes that exist."""
+    def read(self, address: int, length: int) -> bytes:
+        """``length`` bytes that exist."""
         start = address - DRAM_BASE
-        return self.memory.bytes[start : start + length]
+        return self._contents[start : start + length].tobytes()
+
+    def write(self, address: int, payload: bytes | memoryview) -> None:
+        """Put bytes where some exist."""
+        start, length = address - DRAM_BASE, len(payload)
+        if self._watched:
+            self.change(range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1))
+        self._contents[start : start + length] = np.frombuffer(payload, np.uint8)
+
+    def clear(self, address: int, length: int) -> None:
+        """Zero bytes that exist."""
+        start = address - DRAM_BASE
+        if self._watched:
+            self.change(range(address // PAGE_BYTES, (address + length - 1) // PAGE_BYTES + 1))
+        self._contents[start : start + length] = 0
+
+    def watch(self, pages: Iterable[int], changing: Callable[[], None]) -> None:
+        """Have ``changing`` called before anything is written to one of these pages, at least the next time."""
+        for page in pages:
+            self._watched.setdefault(page, []).append(changing)
+
+    def change(self, pages: Iterable[int]) -> None:
+        """Something is about to be written to these pages."""
+        watched = self._watched
+        for page in pages:
+            if page in watched:
+                for changing in watched.pop(page):
+                    changing()
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 from ..machine import World
 from ..npu import NpuFaulted, NpuState
@@ -24,7 +25,7 @@ SCRUB_CYCLES = 1_024
 _DONE, _FAULT = range(2)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Order:
     """A job as the doorbell takes it."""
 
@@ -143,7 +144,6 @@ class Npu:
             World.SECURE: _Side(self, World.SECURE, secure, NPU_SECURE),
         }
         self._filter.changing = self._changing
-        self._filter.touching = self._touching
         self._port = {world: Port(hardware, filter_, dram, world) for world in World}
 
     @property
@@ -154,10 +154,6 @@ class Npu:
     def _changing(self) -> None:
         if self.job is not None:
             self.job.changing()
-
-    def _touching(self, page: int) -> None:
-        if self.job is not None:
-            self.job.touched(page)
 
     def frame(self, world: World) -> Frame:
         """Command frame of a world."""
@@ -187,21 +183,18 @@ class Npu:
             side.queue.clear()
             side.report_fault(NpuFault.BAD_TICKET, 0, order.address)
             return
-        self._begun = self._hardware.now
-
-        def over(fault: NpuFaulted | None) -> None:
-            self._over(side, order, fault)
-
+        self._begun, over = self._hardware.now, partial(self._over, side, order.tag)
         self.job = Job(
             self._port[side.world], self._memories, self.counters, over, address=order.address, count=order.count
         )
+        self._filter.touching = self.job.touched
 
-    def _over(self, side: _Side, order: _Order, fault: NpuFaulted | None) -> None:
+    def _over(self, side: _Side, tag: int, fault: NpuFaulted | None) -> None:
         """The running job has ended."""
-        self.job = None
+        self.job = self._filter.touching = None
         self.counters.busy += self._hardware.now - self._begun
         if fault is None:
-            side.report_done(order.tag)
+            side.report_done(tag)
         else:
             side.queue.clear()
             side.report_fault(fault.code, fault.index, fault.address)

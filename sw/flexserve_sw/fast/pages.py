@@ -19,6 +19,7 @@ from ..regs import (
     RecallState,
 )
 from .commands import CommandPort, Request
+from .first_scrub import FirstScrub
 from .kernel import Hardware, Line, Routine, Signal
 from .memory import Dram
 from .registers import FULL, Frame, Interrupts, Register, Trigger, Value, View
@@ -76,7 +77,7 @@ class PageSide:
         self._n_irq, self._s_irq = Interrupts(normal, width=3), Interrupts(secure, width=5)
         self.table = RecallTable(0, 0, GRACE_MIN)
         self._ready = False
-        self._unready = 0  # pages that were not zeroed yet
+        self._first_scrub: FirstScrub | None = None
         self._timers: list[Timer | None] = [None] * TIMERS
         self._engine_queue: deque[Request | None] = deque()
         self._scrub_queue: deque[tuple[int, int]] = deque()
@@ -187,6 +188,7 @@ class PageSide:
         asked = Value()
 
         def look() -> int:
+            self._scrub_first()
             state = self.table.state(asked.value)
             if state is None:
                 return 0
@@ -195,6 +197,7 @@ class PageSide:
         return {page: asked, answer: View(look)}
 
     def _census(self, *states: RecallState) -> int:
+        self._scrub_first()
         return sum(self.table.states.count(state) for state in states)
 
     def _locked(self) -> bool:
@@ -217,9 +220,9 @@ class PageSide:
                 timers=TIMERS,
                 initial=RecallState.SCRUBBING,
             )
-            self._unready = self.table.count
-            self._scrub_queue.extend((page, 0) for page in range(self.table.base, self.table.base + self.table.count))
-            self._released.fire()
+            if self._dram.holds(self.table.base * PAGE_BYTES, self.table.count * PAGE_BYTES):
+                self._first_scrub = FirstScrub(self.table, self._dram, self._hardware.now)
+                self._hardware.at(self._first_scrub.end, self._become_ready)
         if FlexmemSecure.CONTROL__LOCK.get(word):
             self.table.locked = True
         return word
@@ -318,6 +321,17 @@ class PageSide:
 
     # Scrubber
 
+    def _scrub_first(self) -> None:
+        """Show how far the scrub of the whole window has come."""
+        if self._first_scrub is not None:
+            self._first_scrub.catch_up(self._hardware.now)
+
+    def _become_ready(self) -> None:
+        self._scrub_first()
+        self._first_scrub = None
+        self._ready = True
+        self._on_ready()
+
     def _queue_scrub(self, pages: range | list[int]) -> None:
         drained = self._drained()
         for page in pages:
@@ -331,7 +345,7 @@ class PageSide:
                 yield self._released
             page, drained = self._scrub_queue.popleft()
             yield max(0, drained - self._hardware.now)
-            while len(self.table.freed) + self._in_scrub >= FREED_DEPTH and self._ready:
+            while len(self.table.freed) + self._in_scrub >= FREED_DEPTH:
                 yield self._popped
             self._in_scrub += 1
             self._hardware.at(self._dram.writes.take(self._hardware.now, PAGE_BYTES), partial(self._scrubbed, page))
@@ -339,20 +353,9 @@ class PageSide:
 
     def _scrubbed(self, page: int) -> None:
         self._in_scrub -= 1
-        address = page * PAGE_BYTES
-        if not self._dram.holds(address, PAGE_BYTES):
-            self._queue_scrub([page])
-            return
-        self._dram.view(address, PAGE_BYTES)[:] = 0
+        self._dram.clear(page * PAGE_BYTES, PAGE_BYTES)
         owed, waiting = self.table.owed, len(self.table.freed)
         self.table.scrubbed(page)
-        if not self._ready:
-            self.table.freed.clear()
-            self._unready -= 1
-            self._ready = self._unready == 0
-            if self._ready:
-                self._on_ready()
-            return
         if not waiting:
             self._n_irq.post(_N_FREED)
         if owed and not self.table.owed:

@@ -1,150 +1,137 @@
 """A job recognised as what it nearly always is: products of matrices that lie scattered in memory.
 
-The descriptors are played once with places instead of values: which byte of memory does each operand come from, and
-where does each sum go. What is left is to gather, multiply and scatter. A job that is anything else, say one that reads
-what an earlier job left in the scratchpads, is not found, and is played descriptor by descriptor.
+What is left to be done is to gather, multiply and scatter. A job that is anything else, say one that reads what an
+earlier job left in the scratchpads, is not found, and is played descriptor by descriptor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
 from ..integers import as_exact_float, exact_product
-from ..machine import BEAT_BYTES, PAGE_BYTES
-from ..npu import Caps, Descriptor, Load, Matmul, NpuState, Store, execute
-from ..regs import NpuSpace
+from ..machine import PAGE_BYTES
+from ..npu import Descriptor, NpuState, execute
+from .memory import DRAM_BASE, Dram
+from .reach import Places, Reach, Reached
+from .tracer import PAGE_SHIFT, GroupShape, ProductShape
 
-__all__ = ["PAGE_SHIFT", "Operands", "Product", "ProductShape"]
-
-PAGE_SHIFT = 48
-"""Binary places by which numbers of pages are shifted: more than a transfer reaches."""
-
-Places = npt.NDArray[np.int64]
-"""Offsets in memory, or places of a shape."""
+__all__ = ["Matrices", "Operands", "Product"]
 
 Operands = dict[int, bytes]
 """Bytes of memory by where they begin."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Sums of one MATMUL, and of those that it adds to: words of ``a[m, k tiles]`` and ``w[k, n tiles]``, of each one.
+class Contents:
+    """Memory as bytes, and as the words of ``size`` bytes that begin at each of them."""
 
-    Left sides of the same words are the same object.
-    """
+    def __init__(self, dram: Dram, size: int) -> None:
+        self.dram, self.bytes, self._size = dram, dram.bytes, size
+        self._words: npt.NDArray[Any] | None = None
 
-    a: tuple[Places, ...]
-    w: tuple[Places, ...]
-    m: int
-    n: int
+    def words(self) -> npt.NDArray[Any]:
+        """The words."""
+        if self._words is None:
+            count = len(self.bytes) - self._size + 1
+            self._words = np.ndarray((count,), f"V{self._size}", self.bytes, strides=(1,))
+        return self._words
 
 
-@dataclass(frozen=True, eq=False)
-class _GroupShape:
-    """Products with the same left side: ``a[m, k tiles]`` times ``w[k, n tiles]``, in places of a shape.
+class Matrix:
+    """The right side of products, whose words lie tile of n by tile of n in memory, as floats until it changes."""
 
-    Of the sums, values ``taken`` go to ``put``; None: all of them in order.
-    """
+    def __init__(self, reach: Reach, starts: Places, k: int) -> None:
+        self._words, self._size, self._k = Reached(reach, starts, 1), reach.size, k
+        self._pages = _pages(starts, reach.ends(starts))
+        self._found: npt.NDArray[Any] | None = None
+        self._dram: Dram | None = None
 
-    a: Places
-    w: Places
-    taken: Places | None
-    put: Places
+    def floats(self, contents: Contents) -> npt.NDArray[Any]:
+        """As the right side of :func:`~..integers.exact_product`."""
+        if self._found is None or self._dram is not contents.dram:
+            self._dram = contents.dram
+            self._dram.watch(self._pages, self._forget)
+            words = self._words.take(contents.bytes, contents.words).view(f"V{self._size}").reshape(-1, self._k)
+            self._found = as_exact_float(np.ascontiguousarray(words.T).view(np.int8).reshape(self._k, -1))
+        return self._found
+
+    def _forget(self) -> None:
+        self._found = None
+
+
+Matrices = WeakValueDictionary[tuple[int, bytes, bytes], Matrix]
+"""Right sides in use, by where they lie: jobs of several rows and of one multiply with the same."""
 
 
 class _Group:
-    """A :class:`_GroupShape` in memory; ``put`` are int32 words of it."""
+    """A :class:`GroupShape` in memory: its runs of left side, right side and results begin at these places."""
 
-    def __init__(self, shape: _GroupShape, place: Callable[[Places], Places], size: int) -> None:
-        self._a, self._w, self._taken = place(shape.a), place(shape.w), shape.taken
-        self.put = place(shape.put) // 4
-        self._from, self._to = _run(self._a.reshape(-1), size), _run(self.put, 1)
-        self._weights: npt.NDArray[Any] | None = None
+    def __init__(self, shape: GroupShape, left: Places, right: Places, put: Places, matrices: Matrices) -> None:
+        self._shape = shape
+        self._left, self._put = Reached(shape.left, left, 1), Reached(shape.put, put, 4)
+        key = shape.k, right.tobytes(), shape.right.ends(right).tobytes()
+        matrix = matrices.get(key)
+        if matrix is None:
+            matrix = matrices[key] = Matrix(shape.right, right, shape.k)
+        self._matrix = matrix
 
-    def forget(self) -> None:
-        """The bytes of the right side have changed."""
-        self._weights = None
-
-    def run(
-        self, memory: npt.NDArray[np.int8], every: npt.NDArray[np.int8], words: npt.NDArray[np.int32]
-    ) -> None:
-        """Multiply, and store. ``every`` are the words of memory that begin at each of its bytes."""
-        if self._weights is None:
-            self._weights = as_exact_float(every[self._w].reshape(len(self._w), -1))
-        read = every[self._a] if self._from is None else memory[self._from]
-        left = read.reshape(len(self._a), -1)[:, : len(self._w)]
-        sums = exact_product(left, self._weights).reshape(-1)
-        words[self.put if self._to is None else self._to] = sums if self._taken is None else sums[self._taken]
-
-
-@dataclass(frozen=True, eq=False)
-class ProductShape:
-    """Products of a job in places that are a number of a page, shifted by ``PAGE_SHIFT``, and an offset from its begin.
-
-    ``left`` and ``right`` are the rows that are loaded: where they begin, and their bytes.
-    """
-
-    groups: tuple[_GroupShape, ...]
-    left: tuple[Places, Places]
-    right: tuple[Places, Places]
-    size: int
-
-    @classmethod
-    def find(cls, descriptors: Sequence[Descriptor], caps: Caps) -> ProductShape | None:
-        """Play the descriptors with places; None if that can't be done."""
-        tracer = _Tracer(caps)
-        try:
-            for descriptor in descriptors:
-                tracer.step(descriptor)
-            groups = tuple(tracer.group(key) for key in tracer.stores)
-        except _Untraceable:
-            return None
-        if not groups:
-            return None
-        loads = [d for d in descriptors if isinstance(d, Load)]
-        return cls(groups, _rows(loads, NpuSpace.ACTIVATIONS), _rows(loads, NpuSpace.WEIGHTS), caps.n)
+    def run(self, contents: Contents) -> None:
+        """Multiply, and store."""
+        shape = self._shape
+        left = self._left.take(contents.bytes, contents.words).view(np.int8).reshape(shape.m, -1)
+        sums = exact_product(left[:, : shape.k], self._matrix.floats(contents)).reshape(-1)
+        self._put.put(contents.dram.words, sums if shape.taken is None else sums[shape.taken])
 
 
 class Product:
-    """Products of one job in memory that begins at ``base``; :meth:`place` makes it."""
+    """Products of one job; :meth:`place` makes it. ``writes`` are the pages that its results go to."""
 
     def __init__(
-        self, groups: list[_Group], left: list[tuple[int, int]], right: list[tuple[int, int]], size: int, base: int
+        self,
+        groups: list[_Group],
+        left: list[tuple[int, int]],
+        right: list[tuple[int, int]],
+        size: int,
+        writes: frozenset[int],
     ) -> None:
-        self._groups, self._left, self._right, self._size, self._base = groups, left, right, size, base
+        self._groups, self._left, self._right, self._size, self._writes = groups, left, right, size, writes
+        self._pages = _pages(*np.array(right, np.int64).reshape(-1, 2).T)
         self._kept: list[bytes] = []
-        self._memory: npt.NDArray[np.int8] | None = None
-        self._every: npt.NDArray[np.int8] = np.zeros((0, size), np.int8)
+        self._contents: Contents | None = None
 
-    def run(self, memory: npt.NDArray[np.int8], words: npt.NDArray[np.int32]) -> Operands:
+    def run(self, dram: Dram) -> Operands:
         """Do what the job does to memory; return the left sides that it has read."""
-        found = [memory[first:end].tobytes() for first, end in self._right]
-        if found != self._kept:
-            self._kept = found
-            for group in self._groups:
-                group.forget()
-        left = {first: memory[first:end].tobytes() for first, end in self._left}
-        if self._memory is not memory:
-            self._memory = memory
-            self._every = as_strided(memory, (len(memory) - self._size + 1, self._size), (1, 1), writeable=False)
+        contents = self._contents
+        if contents is None or contents.dram is not dram:
+            contents = self._contents = Contents(dram, self._size)
+            dram.watch(self._pages, self._changing)
+        left = {first: contents.bytes[first:end].tobytes() for first, end in self._left}
+        dram.change(self._writes)
         for group in self._groups:
-            group.run(memory, self._every, words)
+            group.run(contents)
         return left
+
+    def _changing(self) -> None:
+        """Right sides are about to change: keep what the last run has read."""
+        if self._contents is not None:
+            self._kept = self._read_right(self._contents)
+            self._contents = None
+
+    def _read_right(self, contents: Contents) -> list[bytes]:
+        return [contents.bytes[first:end].tobytes() for first, end in self._right]
 
     def leave(self, descriptors: Sequence[Descriptor], state: NpuState, left: Operands) -> None:
         """Leave in the NPU's own memories what the last run, which read ``left``, has left there."""
+        right = self._kept if self._contents is None else self._read_right(self._contents)
         # Both sides may begin at the same place and reach differently far.
-        spans = [*left.items(), *((first, kept) for (first, _), kept in zip(self._right, self._kept, strict=True))]
+        spans = [*left.items(), *((first, kept) for (first, _), kept in zip(self._right, right, strict=True))]
 
         def read(address: int, length: int) -> bytes:
-            offset = address - self._base
+            offset = address - DRAM_BASE
             for first, content in spans:
                 if first <= offset and offset + length <= first + len(content):
                     return content[offset - first : offset - first + length]
@@ -153,216 +140,54 @@ class Product:
         execute(descriptors, read, lambda address, payload: None, state.caps, state=state)
 
     @classmethod
-    def place(cls, shape: ProductShape, pages: Sequence[int], base: int) -> Product | None:
-        """A shape whose ``pages`` are these, by number; None if it would store twice to a place."""
-        begins = np.array(pages) * PAGE_BYTES - base
+    def place(
+        cls, shape: ProductShape, pages: Sequence[int], writes: frozenset[int], matrices: Matrices
+    ) -> Product | None:
+        """A shape whose ``pages`` are these, by number; None if it would store twice to a place.
+
+        ``writes`` are the pages that it stores to.
+        """
+        begins = np.array(pages) * PAGE_BYTES - DRAM_BASE
 
         def place(places: Places) -> Places:
             found: Places = begins[places >> PAGE_SHIFT] + (places & (1 << PAGE_SHIFT) - 1)
             return found
 
-        groups = [_Group(group, place, shape.size) for group in shape.groups]
-        put = np.sort(np.concatenate([group.put for group in groups]))
-        if not (put[1:] > put[:-1]).all():
+        groups, starts, ends = [], [], []
+        for group in shape.groups:
+            put = place(group.put.starts)
+            groups.append(_Group(group, place(group.left.starts), place(group.right.starts), put, matrices))
+            starts.append(put)
+            ends.append(group.put.ends(put))
+        every = np.concatenate(starts)
+        order = np.argsort(every)
+        if (every[order][1:] < np.concatenate(ends)[order][:-1]).any():
             return None
-        left, right = (_spans(place(starts), lengths) for starts, lengths in (shape.left, shape.right))
-        return cls(groups, left, right, shape.size, base)
+        left, right = (_spans(place(rows), lengths) for rows, lengths in (shape.left, shape.right))
+        return cls(groups, left, right, shape.size, writes)
 
 
-_SUMS, _ROW = 1 << 40, 1 << 20
-"""What an accumulator row holds: number of the sums times the one, row times the other, and tile."""
-
-
-class _Untraceable(Exception):
-    """The job is not only a product."""
-
-
-class _Tracer:
-    """Scratchpads and accumulators that hold places instead of values.
-
-    ``_words`` are the places of a scratchpad's words, negative if nothing was loaded, and ``_lanes`` how many bytes of
-    each are from there, the ``_least`` of them in any word that was loaded; ``_held`` tells of which of ``_sums`` an
-    accumulator row is part, and which row and tile of it. ``_lefts`` are the left sides read since the last LOAD of
-    activations, ``_known`` all of them by content.
-    """
-
-    def __init__(self, caps: Caps) -> None:
-        self._caps = caps
-        depths = {NpuSpace.ACTIVATIONS: caps.a_words, NpuSpace.WEIGHTS: caps.w_words}
-        self._words = {space: np.full(depth, -1, np.int64) for space, depth in depths.items()}
-        self._lanes = {space: np.zeros(depth, np.int64) for space, depth in depths.items()}
-        self._least = dict.fromkeys(depths, caps.n)
-        self._sums: list[_Sums] = []
-        self._held = np.full(caps.c_rows, -1, np.int64)
-        self._lefts: dict[tuple[int, int, int, int], Places] = {}
-        self._known: dict[bytes, Places] = {}
-        self.stores: dict[tuple[int, ...], list[tuple[int, int, int, Store]]] = {}
-
-    def step(self, descriptor: Descriptor) -> None:
-        """Play one descriptor."""
-        match descriptor:
-            case Load():
-                self._load(descriptor)
-            case Matmul():
-                self._matmul(descriptor)
-            case Store():
-                self._store(descriptor)
-
-    def _load(self, load: Load) -> None:
-        if load.space not in self._words:
-            raise _Untraceable
-        size, count = self._caps.n, self._caps.tiles(load.row_bytes)
-        words, lanes = self._words[load.space], self._lanes[load.space]
-        last = load.row_bytes % size
-        if load.word_step == 1:  # weights: word after word, row by row
-            for row in range(load.rows):
-                begin = load.base + row * load.row_step
-                end = begin + count
-                np.add(_ramp(size)[:count], load.address + row * load.stride, out=words[begin:end])
-                lanes[begin:end] = size
-                if last:
-                    lanes[end - 1] = last
-        else:
-            places = load.base + _grid(load.rows, load.row_step, count, load.word_step)
-            words[places] = load.address + _grid(load.rows, load.stride, count, size)
-            lanes[places] = size
-            if last:
-                lanes[places[:, -1]] = last
-        self._least[load.space] = min(self._least[load.space], last or size)
-        if load.space is NpuSpace.ACTIVATIONS:
-            self._lefts.clear()
-
-    def _read(self, space: NpuSpace, places: Places, last: int) -> Places:
-        """Words of a scratchpad ``[rows, tiles]``, of the last tile of which ``last`` lanes are needed."""
-        found: Places = self._words[space][places]
-        size = self._caps.n
-        if self._least[space] == size:
-            return found  # whole words, or places that are none, which group() sees
-        lanes = self._lanes[space][places]
-        if lanes[:, -1].min() < last or lanes[:, :-1].min(initial=size) < size:
-            raise _Untraceable
-        return found
-
-    def _matmul(self, matmul: Matmul) -> None:
-        m, n, n_tiles = matmul.m, matmul.n, self._caps.tiles(matmul.n)
-        a: tuple[Places, ...] = (self._left(matmul),)
-        w: tuple[Places, ...] = (self._right(matmul, n_tiles),)
-        into = matmul.c_base + _grid(m, 1, n_tiles, matmul.c_step)
-        if matmul.accumulate:
-            number, row, tile = self._find(into)
-            before = self._sums[number]
-            if (row, tile, before.m, before.n) != (0, 0, m, n) or len(before.w[-1]) % self._caps.n:
-                raise _Untraceable
-            a, w = before.a + a, before.w + w
-        self._held[into] = len(self._sums) * _SUMS + _grid(m, _ROW, n_tiles, 1)
-        self._sums.append(_Sums(a, w, m, n))
-
-    def _left(self, matmul: Matmul) -> Places:
-        """Activations of a MATMUL."""
-        place = matmul.a_base, matmul.a_step, matmul.m, matmul.k
-        left = self._lefts.get(place)
-        if left is None:
-            words = matmul.a_base + _grid(matmul.m, 1, self._caps.tiles(matmul.k), matmul.a_step)
-            left = self._read(NpuSpace.ACTIVATIONS, words, (matmul.k - 1) % self._caps.n + 1)
-            left = self._lefts[place] = self._known.setdefault(len(left).to_bytes(4, "little") + left.tobytes(), left)
-        return left
-
-    def _right(self, matmul: Matmul, n_tiles: int) -> Places:
-        """Weights of a MATMUL. Those of columns that nobody asks for are multiplied, too, so they are to be there."""
-        space, base, step, k = NpuSpace.WEIGHTS, matmul.w_base, matmul.w_step, matmul.k
-        end = base + n_tiles * step
-        if self._least[space] == self._caps.n and k <= step and end <= len(self._words[space]):
-            right: Places = self._words[space][base:end].reshape(n_tiles, step)[:, :k].T.copy()
-            return right
-        return self._read(space, base + _grid(k, 1, n_tiles, step), self._caps.n)
-
-    def _find(self, spots: Places) -> tuple[int, int, int]:
-        """The sums that the accumulators ``spots`` hold, all of one MATMUL in order; and the first row and tile."""
-        held = self._held[spots]
-        first = int(held[0, 0])
-        rows, tiles = spots.shape
-        if first < 0 or not np.array_equal(held, first + _grid(rows, _ROW, tiles, 1)):
-            raise _Untraceable
-        return first // _SUMS, first % _SUMS // _ROW, first % _ROW
-
-    def _store(self, store: Store) -> None:
-        if store.quantise:
-            raise _Untraceable
-        tiles = self._caps.tiles(store.n)
-        number, row, tile = self._find(store.c_base + _grid(store.rows, 1, tiles, store.c_step))
-        sums = self._sums[number]
-        if tile * self._caps.n + store.n > sums.n:
-            raise _Untraceable
-        key = sum(map(len, sums.w)), *map(id, sums.a)
-        self.stores.setdefault(key, []).append((number, row, tile, store))
-
-    def group(self, key: tuple[int, ...]) -> _GroupShape:
-        """The product behind all stores of one left side."""
-        size = self._caps.n
-        numbers = list(dict.fromkeys(number for number, _, _, _ in self.stores[key]))
-        parts = [self._sums[number] for number in numbers]
-        starts = np.cumsum([0, *(self._caps.tiles(part.n) for part in parts)])
-        first = dict(zip(numbers, starts.tolist(), strict=False))
-        width, taken, put = int(starts[-1]) * size, [], []
-        for number, row, tile, store in self.stores[key]:
-            begin = row * width + (first[number] + tile) * size
-            taken.append((begin + _grid(store.rows, width, store.n, 1)).reshape(-1))
-            put.append((store.address + _grid(store.rows, store.stride, store.n, 4)).reshape(-1))
-        # In the order of the sums, so that all of them in order need not be picked.
-        every = np.concatenate(taken)
-        order = np.argsort(every, kind="stable")
-        a, w = np.hstack(parts[0].a), np.empty((key[0], starts[-1]), np.int64)
-        for part, start in zip(parts, starts.tolist(), strict=False):
-            k = 0
-            for piece in part.w:
-                w[k : k + len(piece), start : start + piece.shape[1]] = piece
-                k += len(piece)
-        if a.min() < 0 or w.min() < 0:
-            raise _Untraceable
-        picked = every[order]
-        whole = np.array_equal(picked, np.arange(len(a) * width))
-        return _GroupShape(a, w, None if whole else picked, np.concatenate(put)[order])
-
-
-@lru_cache(maxsize=4)
-def _ramp(step: int) -> Places:
-    """Distances of words from the first, to be read only."""
-    ramp: Places = _grid(1, 0, 1 << 16, step)[0]
-    return ramp
-
-
-@lru_cache(maxsize=256)
-def _grid(rows: int, row_step: int, columns: int, column_step: int) -> Places:
-    """``[rows, columns]`` of distances from the first, to be read only."""
-    grid: Places = np.arange(rows)[:, None] * row_step + np.arange(columns) * column_step
-    grid.flags.writeable = False
-    return grid
-
-
-def _rows(loads: Sequence[Load], space: NpuSpace) -> tuple[Places, Places]:
-    """Where the rows begin that loads of a space read, and their bytes."""
-    starts = [load.address + row * load.stride for load in loads if load.space is space for row in range(load.rows)]
-    lengths = [
-        -(-load.row_bytes // BEAT_BYTES) * BEAT_BYTES for load in loads if load.space is space for _ in range(load.rows)
-    ]
-    return np.array(starts, np.int64), np.array(lengths, np.int64)
-
-
-def _run(places: Places, size: int) -> slice | None:
-    """Places of things of ``size`` as a slice, if they lie one behind the other."""
-    first, count = int(places[0]), len(places)
-    if not np.array_equal(places, np.arange(first, first + count * size, size)):
-        return None
-    return slice(first, first + count * size)
+_GAP = 256
+"""Bytes between rows that are kept with them rather than that each row is kept alone."""
 
 
 def _spans(starts: Places, lengths: Places) -> list[tuple[int, int]]:
-    """Rows as spans from first to last byte, as few as possible."""
+    """Spans from first to one past the last byte in which rows lie, in order."""
     merged: list[tuple[int, int]] = []
     order = np.argsort(starts)
     for first, length in zip(starts[order].tolist(), lengths[order].tolist(), strict=True):
-        if merged and first <= merged[-1][1]:
+        if merged and first <= merged[-1][1] + _GAP:
             merged[-1] = merged[-1][0], max(first + length, merged[-1][1])
         else:
             merged.append((first, first + length))
     return merged
+
+
+def _pages(starts: Places, ends: Places) -> frozenset[int]:
+    """Pages in which runs of offsets in memory lie."""
+    base = DRAM_BASE // PAGE_BYTES
+    first, last = starts // PAGE_BYTES + base, (ends - 1) // PAGE_BYTES + base
+    pages = {*first.tolist(), *last.tolist()}
+    for begin, end in zip(first[last - first > 1].tolist(), last[last - first > 1].tolist(), strict=True):
+        pages.update(range(begin, end))
+    return frozenset(pages)

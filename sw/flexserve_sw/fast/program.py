@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ..npu import (
     DESCRIPTOR_BYTES,
     Caps,
     Descriptor,
+    Fence,
     Load,
     Matmul,
     NpuStalled,
@@ -25,13 +27,13 @@ from ..npu import (
 )
 from ..regs import NpuDependence, NpuFault, NpuOp
 from .memory import DramTiming
-from .product import PAGE_SHIFT, Product, ProductShape
+from .product import Matrices, Product
+from .tracer import PAGE_SHIFT, ProductShape
 
 __all__ = ["Program", "Traffic"]
 
 
-@dataclass(frozen=True)
-class Traffic:
+class Traffic(NamedTuple):
     """What descriptors add to the performance counters: beats read, beats written, rows taken by the array."""
 
     read: int = 0
@@ -39,17 +41,23 @@ class Traffic:
     rows: int = 0
 
     @classmethod
-    def of(cls, descriptors: Iterable[Descriptor], caps: Caps) -> Traffic:
-        """Traffic of all of them."""
+    def of(cls, descriptor: Descriptor, caps: Caps) -> Traffic:
+        """Traffic of one."""
+        match descriptor:
+            case Load():
+                return cls(read=descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES))
+            case Store():
+                return cls(written=descriptor.rows * -(-_row_bytes(descriptor) // BEAT_BYTES))
+            case Matmul():
+                return cls(rows=caps.tiles(descriptor.k) * caps.tiles(descriptor.n) * descriptor.m)
+        return cls()
+
+    @classmethod
+    def sum(cls, parts: Iterable[Traffic]) -> Traffic:
+        """Traffic of all."""
         read = written = rows = 0
-        for descriptor in descriptors:
-            match descriptor:
-                case Load():
-                    read += descriptor.rows * -(-descriptor.row_bytes // BEAT_BYTES)
-                case Store():
-                    written += descriptor.rows * -(-_row_bytes(descriptor) // BEAT_BYTES)
-                case Matmul():
-                    rows += caps.tiles(descriptor.k) * caps.tiles(descriptor.n) * descriptor.m
+        for part in parts:
+            read, written, rows = read + part.read, written + part.written, rows + part.rows
         return cls(read, written, rows)
 
 
@@ -73,8 +81,8 @@ class _Shape:
     cycles: int
     stalls: int | None
     traffic: Traffic
-    reads: tuple[tuple[int, int], ...]
-    writes: tuple[tuple[int, int], ...]
+    reads: frozenset[tuple[int, int]]
+    writes: frozenset[tuple[int, int]]
     caps: Caps
     _sought: bool = False
     _product: ProductShape | None = None
@@ -87,24 +95,48 @@ class _Shape:
         return self._product
 
 
+class _Read(NamedTuple):
+    """A descriptor as the NPU finds it, whether and why it refuses it, and what it does otherwise."""
+
+    descriptor: Descriptor
+    fault: NpuFault
+    traffic: Traffic = Traffic()
+    pages: frozenset[tuple[int, int]] = frozenset()
+
+
+@lru_cache(maxsize=4)
+def _reader(caps: Caps) -> Callable[[bytes], _Read]:
+    """Reads descriptors, most of which lists have in common."""
+
+    @lru_cache(maxsize=1 << 14)
+    def read(encoded: bytes) -> _Read:
+        try:
+            descriptor = decode(encoded)
+        except ValueError:
+            return _Read(Fence(), NpuFault.BAD_DESCRIPTOR)
+        fault = check(descriptor, caps)
+        if fault is not NpuFault.NONE:
+            return _Read(descriptor, fault)
+        pages = _pages(descriptor) if isinstance(descriptor, Load | Store) else frozenset[tuple[int, int]]()
+        return _Read(descriptor, fault, Traffic.of(descriptor, caps), pages)
+
+    return read
+
+
 @lru_cache(maxsize=256)
 def _shape(encoded: bytes, caps: Caps, memory: DramTiming) -> _Shape:
     """Work out a list whose addresses are those of :func:`_abstract`."""
-    descriptors: list[Descriptor] = []
-    cut = None
+    found: list[_Read] = []
+    cut, read = None, _reader(caps)
     for place in range(0, len(encoded), DESCRIPTOR_BYTES):
-        try:
-            descriptor = decode(encoded[place : place + DESCRIPTOR_BYTES])
-        except ValueError:
-            cut = NpuFault.BAD_DESCRIPTOR, place
+        one = read(encoded[place : place + DESCRIPTOR_BYTES])
+        if one.fault is not NpuFault.NONE:
+            cut = one.fault, place
             break
-        fault = check(descriptor, caps)
-        if fault is not NpuFault.NONE:
-            cut = fault, place
-            break
-        descriptors.append(descriptor)
+        found.append(one)
+    descriptors = tuple([one.descriptor for one in found])
     times = job_times(descriptors, caps, latency=memory.latency)
-    traffic = Traffic.of(descriptors, caps)
+    traffic = Traffic.sum(one.traffic for one in found)
     streaming = max(traffic.read, traffic.written) * BEAT_BYTES / memory.mean_bytes_per_cycle
     stalled = None
     try:
@@ -112,38 +144,34 @@ def _shape(encoded: bytes, caps: Caps, memory: DramTiming) -> _Shape:
     except NpuStalled as stall:
         stalled = stall.index
     return _Shape(
-        descriptors=tuple(descriptors),
+        descriptors=descriptors,
         cut=cut,
         when=tuple(accumulate(times.done, max)),
         handed=times.handed[-1] if descriptors else 0,
         cycles=max(times.cycles, round(streaming)),
         stalls=stalled,
         traffic=traffic,
-        reads=_pages(d for d in descriptors if isinstance(d, Load)),
-        writes=_pages(d for d in descriptors if isinstance(d, Store)),
+        reads=frozenset().union(*[one.pages for one in found if isinstance(one.descriptor, Load)]),
+        writes=frozenset().union(*[one.pages for one in found if isinstance(one.descriptor, Store)]),
         caps=caps,
     )
 
 
-_TRANSFERS = NpuOp.LOAD, NpuOp.STORE
 _MOST_PAGES = 1 << 62 - PAGE_SHIFT
 """Pages of a product at most: so many numbers fit a place."""
 
 
 def _abstract(encoded: bytes) -> tuple[bytes, list[int]]:
     """A list with pages numbered in the order in which its transfers name them; and the pages by number."""
-    words = np.frombuffer(encoded, "<u4").reshape(-1, DESCRIPTOR_BYTES // 4)
-    op = NpuDependence.HEAD__OP.get
-    rows = [row for row, head in enumerate(words[:, 0].tolist()) if op(head) in _TRANSFERS]
+    abstract = np.frombuffer(encoded, "<u4").reshape(-1, DESCRIPTOR_BYTES // 4).copy()
+    op = abstract[:, 0] >> NpuDependence.HEAD__OP.lsb & (1 << NpuDependence.HEAD__OP.width) - 1
+    rows = np.flatnonzero((op == NpuOp.LOAD) | (op == NpuOp.STORE))
+    addresses = abstract[rows, 1] | abstract[rows, 2].astype(np.uint64) << np.uint64(32)
     numbers: dict[int, int] = {}
-    local = []
-    for low, high in words[rows, 1:3].tolist():
-        page = (low | high << 32) // PAGE_BYTES
-        local.append((numbers.setdefault(page, len(numbers)) << PAGE_SHIFT) + low % PAGE_BYTES)
-    abstract = words.copy()
-    addresses = np.array(local, "<u8")
-    abstract[rows, 1] = addresses & 0xFFFF_FFFF
-    abstract[rows, 2] = addresses >> np.uint64(32)
+    places = [numbers.setdefault(page, len(numbers)) for page in (addresses // PAGE_BYTES).tolist()]
+    local = (np.array(places, np.uint64) << np.uint64(PAGE_SHIFT)) + addresses % PAGE_BYTES
+    abstract[rows, 1] = local & 0xFFFF_FFFF
+    abstract[rows, 2] = local >> np.uint64(32)
     return abstract.tobytes(), list(numbers)
 
 
@@ -177,6 +205,10 @@ class Program:
         Of all of them.
     reads, writes
         Pages.
+    whole
+        Whether the list runs to its end.
+    wanted
+        Share of each direction of memory that it takes: of reads, and of writes.
     found
         What :meth:`product` has found.
     circumstances, reaches
@@ -194,6 +226,8 @@ class Program:
     traffic: Traffic = field(init=False)
     reads: frozenset[int] = field(init=False)
     writes: frozenset[int] = field(init=False)
+    whole: bool = field(init=False)
+    wanted: tuple[float, float] = field(init=False)
     found: Product | None = field(init=False, default=None)
     circumstances: object = field(init=False, default=None)
     reaches: bool = field(init=False, default=False)
@@ -204,6 +238,9 @@ class Program:
         shape = self._shape = _shape(abstract, self.caps, self.memory)
         self.cut, self.when, self.handed, self.cycles = shape.cut, shape.when, shape.handed, shape.cycles
         self.stalls, self.traffic = shape.stalls, shape.traffic
+        self.whole = shape.cut is None and shape.stalls is None
+        cycles = max(1, shape.cycles)
+        self.wanted = shape.traffic.read / cycles, shape.traffic.written / cycles
         self.reads, self.writes = (
             frozenset([self._pages[number] + behind for number, behind in pages])
             for pages in (shape.reads, shape.writes)
@@ -215,23 +252,23 @@ class Program:
         starts = range(0, len(self._shape.descriptors) * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES)
         return tuple(decode(self.encoded[start : start + DESCRIPTOR_BYTES]) for start in starts)
 
-    def product(self, base: int) -> Product | None:
-        """The job as a product of matrices in memory that begins at ``base``; None if it is none."""
+    def product(self, matrices: Matrices) -> Product | None:
+        """The job as a product of matrices, of which those on the right may be known; None if it is none."""
         if not self._sought and len(self._pages) <= _MOST_PAGES and not self.reads & self.writes:
             shape = self._shape.product()
-            self.found = None if shape is None else Product.place(shape, self._pages, base)
+            self.found = None if shape is None else Product.place(shape, self._pages, self.writes, matrices)
         self._sought = True
         return self.found
 
 
-def _pages(transfers: Iterable[Load | Store]) -> tuple[tuple[int, int], ...]:
-    """Pages that rows of transfers lie in: number, and how many pages behind."""
+def _pages(transfer: Load | Store) -> frozenset[tuple[int, int]]:
+    """Pages that rows of a transfer lie in: number, and how many pages behind."""
+    length = _row_bytes(transfer) if isinstance(transfer, Store) else transfer.row_bytes
+    length = -(-length // BEAT_BYTES) * BEAT_BYTES
+    address, rows, stride, far = transfer.address, transfer.rows, transfer.stride, (1 << PAGE_SHIFT) // PAGE_BYTES
+    if stride <= PAGE_BYTES:  # rows leave no page out
+        rows, length = 1, (rows - 1) * stride + length
     pages: set[int] = set()
-    for transfer in transfers:
-        length = _row_bytes(transfer) if isinstance(transfer, Store) else transfer.row_bytes
-        length = -(-length // BEAT_BYTES) * BEAT_BYTES
-        for row in range(transfer.rows):
-            first = transfer.address + row * transfer.stride
-            pages.update(range(first // PAGE_BYTES, (first + length - 1) // PAGE_BYTES + 1))
-    far = (1 << PAGE_SHIFT) // PAGE_BYTES
-    return tuple(divmod(page, far) for page in pages)
+    for first in range(address, address + rows * stride, stride) if rows > 1 else (address,):
+        pages.update(range(first // PAGE_BYTES, (first + length - 1) // PAGE_BYTES + 1))
+    return frozenset([divmod(page, far) for page in pages])

@@ -50,6 +50,15 @@ class Value:
         self._mask, self._frozen, self._rejected = mask, frozen, rejected
         self._adjust, self._changed, self._shown = adjust, changed, shown
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing happens but that the word is kept."""
+        return not (self._frozen or self._rejected or self._adjust or self._changed)
+
+    def keep(self, value: int) -> None:
+        """Store a whole word, if the register is :attr:`plain`."""
+        self.value = value & self._mask
+
     def read(self) -> int:
         """The stored word, as software sees it."""
         return self._shown(self.value) if self._shown else self.value
@@ -178,6 +187,10 @@ class Frame:
     ) -> None:
         self._registers, self._lenient, self._always = registers, lenient, always
         self.live = True
+
+    def register(self, offset: int) -> Register | None:
+        """The register at ``offset``, if there is one."""
+        return self._registers.get(offset)
 
     def _missing(self) -> Response:
         return Response.OKAY if self._lenient else Response.SLVERR

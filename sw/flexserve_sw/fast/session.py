@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import UserError
@@ -27,6 +29,26 @@ def find_job(job: str) -> JobFunction:
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"Job {job!r} can't be found ({error}); name it as package.module:function.") from error
     return function
+
+
+_COLLECT_AFTER = 100_000
+"""Objects that a job has made when cycles among them are looked for."""
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Look for cycles seldom, and only among what a job makes, of which nearly all is freed by count of references.
+
+    With the interpreter's own settings it takes a twentieth of the time.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def simulate(
@@ -68,7 +90,8 @@ def simulate(
         return await function(machine, argument, emit)
 
     begin = time.perf_counter()
-    result = machine.kernel.complete(machine.spawn(run(), name=job), limit=cycles)
+    with _few_collections():
+        result = machine.kernel.complete(machine.spawn(run(), name=job), limit=cycles)
     seconds = time.perf_counter() - begin
     simulation = {
         "machine": "fast",

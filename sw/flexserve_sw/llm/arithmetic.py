@@ -37,18 +37,36 @@ SMALLEST_SCALE = np.finfo(np.float32).tiny
 _TERMS = 1 << 18
 
 
+# Arrays are small here, so a call costs more than its arithmetic: constants are arrays, which NumPy takes as they are,
+# and results go where operands were.
+_LOWEST, _HIGHEST, _LOG2_E = np.array(-EXP_RANGE), np.array(EXP_RANGE), np.array(LOG2_E)
+_LN2_HIGH, _LN2_LOW = np.array(LN2_HIGH), np.array(LN2_LOW)
+_FIRST, _SECOND, *_OTHERS = (np.array(coefficient) for coefficient in reversed(EXP_COEFFICIENTS))
+_INT8_LEAST, _INT8_MOST, _SMALLEST = np.array(-INT8_MAX), np.array(INT8_MAX), np.array(SMALLEST_SCALE)
+_ZERO, _ONE = np.array(np.float32(0)), np.array(np.float32(1))
+
+
 def exp(x: Float) -> Float:
-    """e to the x: range reduction and a fixed polynomial in float64, rounded once; the same bits on every machine."""
-    wide = np.minimum(np.maximum(x.astype(np.float64), -EXP_RANGE), EXP_RANGE)
-    power = np.rint(wide * LOG2_E)
-    rest = (wide - power * LN2_HIGH) - power * LN2_LOW
-    value = rest * EXP_COEFFICIENTS[-1]
-    value += EXP_COEFFICIENTS[-2]
-    for coefficient in EXP_COEFFICIENTS[-3::-1]:
+    """e to the x: range reduction and a fixed polynomial in float64, rounded once; the same bits on every machine.
+
+    What is too large for float32 becomes infinite, of which NumPy warns unless it is told not to.
+    """
+    rest = x.astype(np.float64)
+    np.maximum(rest, _LOWEST, out=rest)
+    np.minimum(rest, _HIGHEST, out=rest)
+    power = rest * _LOG2_E
+    np.rint(power, out=power)
+    value = power * _LN2_HIGH
+    rest -= value
+    np.multiply(power, _LN2_LOW, out=value)
+    rest -= value
+    np.multiply(rest, _FIRST, out=value)
+    value += _SECOND
+    for coefficient in _OTHERS:
         value *= rest
         value += coefficient
-    with np.errstate(over="ignore", under="ignore"):
-        return np.ldexp(value, power.astype(np.int32)).astype(np.float32)
+    rounded: Float = np.ldexp(value, power.astype(np.int32)).astype(np.float32)
+    return rounded
 
 
 def ordered_sum(x: Float) -> Float:
@@ -71,11 +89,20 @@ def check_finite(values: Float) -> None:
         raise UserError("The model's values overflow float32; the checkpoint is damaged or not of this architecture.")
 
 
+def _check_rows(values: Float) -> None:
+    """:func:`check_finite` for a value per row, quicker for few rows."""
+    if not all(map(math.isfinite, values.tolist())):
+        check_finite(values)
+
+
 def rms_norm(x: Float, weight: Float, eps: float) -> Float:
     """``x / sqrt(mean(x * x) + eps) * weight`` per row. Raises :class:`UserError` when a square overflows."""
-    mean = ordered_sum(x * x) / np.float32(x.shape[-1])
-    check_finite(mean)
-    normed: Float = (x / np.sqrt(mean + np.float32(eps))[..., None]) * weight
+    mean = ordered_sum(x * x) / x.shape[-1]
+    _check_rows(mean)
+    mean += eps
+    np.sqrt(mean, out=mean)
+    normed: Float = x / mean[..., None]
+    normed *= weight
     return normed
 
 
@@ -93,15 +120,15 @@ def rope(x: Float, position: int, config: ModelConfig) -> Float:
     """Rotate the pairs (2i, 2i + 1) of each head; ``x[T, heads, head_dim]``, row 0 at ``position``."""
     block, first = divmod(position, ROPE_BLOCK)
     end = first + x.shape[0]
-    tables = [_rope_block(x.shape[-1], config.rope_theta, block)]
-    while end > len(tables) * ROPE_BLOCK:
-        tables.append(_rope_block(x.shape[-1], config.rope_theta, block + len(tables)))
-    cos, sin = tables[0] if len(tables) == 1 else (np.concatenate(parts) for parts in zip(*tables, strict=True))
-    cos, sin = cos[first:end, None, :], sin[first:end, None, :]
+    cos, sin = _rope_block(x.shape[-1], config.rope_theta, block)
+    while end > len(cos):
+        more = _rope_block(x.shape[-1], config.rope_theta, block + len(cos) // ROPE_BLOCK)
+        cos, sin = (np.concatenate(parts) for parts in zip((cos, sin), more, strict=True))
+    cos, sin = cos[first:end, None], sin[first:end, None]
     even, odd = x[..., 0::2], x[..., 1::2]
     out = np.empty_like(x)
-    out[..., 0::2] = even * cos - odd * sin
-    out[..., 1::2] = even * sin + odd * cos
+    np.subtract(even * cos, odd * sin, out=out[..., 0::2])
+    np.add(even * sin, odd * cos, out=out[..., 1::2])
     return out
 
 
@@ -126,14 +153,15 @@ def _attention(q: Float, keys: Float, values: Float, position: int) -> Float:
     left = q.reshape(count, groups, heads // groups, size).transpose(3, 0, 1, 2)[..., None]
     right = np.ascontiguousarray(keys.transpose(2, 1, 0))[:, None, :, None, :]
     scores = _first_axis_sum(np.multiply(left, right, order="C"))
-    scores /= np.sqrt(np.float32(size))
+    scores /= math.sqrt(size)
     unseen = None
     if total > position + 1:
         unseen = (np.arange(total) > position + np.arange(count)[:, None])[:, None, None, :]
         np.copyto(scores, np.float32(-np.inf), where=unseen)
-    weights = exp(scores - scores.max(axis=-1, keepdims=True))
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    weights = exp(scores)
     if unseen is not None:
-        np.copyto(weights, np.float32(0), where=unseen)
+        np.copyto(weights, _ZERO, where=unseen)
     weights /= ordered_sum(weights)[..., None]
     # By position, row, group, head of the group, and d.
     return _first_axis_sum(
@@ -148,14 +176,19 @@ def _first_axis_sum(terms: Float) -> Float:
     """
     if terms[0].size == 1:
         return ordered_sum(terms.T).T + np.float32(0)
-    total: Float = np.add.reduce(terms, axis=0) + np.float32(0)
+    total: Float = np.add.reduce(terms, axis=0)
+    total += _ZERO
     return total
 
 
 def silu_product(gate: Float, up: Float) -> Float:
     """``gate / (1 + exp(-gate)) * up``."""
     with np.errstate(over="ignore"):
-        return (gate / (np.float32(1) + exp(-gate))) * up
+        scale = exp(-gate)
+        scale += _ONE
+        np.divide(gate, scale, out=scale)
+        scale *= up
+    return scale
 
 
 def quantise_rows(x: Float) -> tuple[Int8, Float]:
@@ -163,13 +196,19 @@ def quantise_rows(x: Float) -> tuple[Int8, Float]:
 
     ``x[T, K]`` gives ``q[T, K]`` and ``scale[T]``. Raises :class:`UserError` when a value is not finite.
     """
-    peak: Float = np.abs(x).max(axis=-1)
-    check_finite(peak)
-    scale = np.maximum(peak / INT8_MAX, SMALLEST_SCALE)
-    steps = np.rint(x / scale[:, None])
-    return np.minimum(np.maximum(steps, -INT8_MAX), INT8_MAX).astype(np.int8), scale
+    peak: Float = np.maximum.reduce(np.abs(x), axis=-1)
+    _check_rows(peak)
+    scale = np.maximum(peak / _INT8_MOST, _SMALLEST)
+    steps = x / scale[:, None]
+    np.rint(steps, out=steps)
+    np.maximum(steps, _INT8_LEAST, out=steps)
+    np.minimum(steps, _INT8_MOST, out=steps)
+    return steps.astype(np.int8), scale
 
 
 def dequantise(sums: Int32, row_scale: Float, column_scale: Float) -> Float:
     """``(float32(sum) * row_scale) * column_scale``: in this order, each step rounded to float32."""
-    return (sums.astype(np.float32) * row_scale[:, None]) * column_scale
+    values = sums.astype(np.float32)
+    values *= row_scale[:, None]
+    values *= column_scale
+    return values

@@ -85,8 +85,8 @@ async def attend_float(
     mixed = attention(q, keys, values, position)
     # Per head, query and visible position: two products of head_dim; scale, max, subtract, sum, divide.
     pairs = causal_pairs(heads, rows, position)
-    await cpu.charge(Work.FLOP, pairs * (4 * size + 5))
-    await cpu.charge(Work.EXP, pairs)
+    cpu.charge(Work.FLOP, pairs * (4 * size + 5))
+    cpu.charge(Work.EXP, pairs)
     return mixed
 
 
@@ -101,7 +101,7 @@ async def attend_int8(store: Int8Store, layer: int, q: Float, k: Float, v: Float
     rows, heads, size = q.shape
     queries, q_scale = _quantise(q)
     stored, scales = _quantise(np.stack((k, v), axis=1))
-    await cpu.charge(Work.FLOP, 4 * (queries.size + stored.size))
+    cpu.charge(Work.FLOP, 4 * (queries.size + stored.size))
     await store.append(layer, stored, scales)
     every = (await store.scales(layer)).repeat(heads // k.shape[1], axis=-1)
     k_scale, v_scale = every[:, 0].T, every[:, 1].T
@@ -115,11 +115,11 @@ async def attend_int8(store: Int8Store, layer: int, q: Float, k: Float, v: Float
     weights, w_scale = _quantise(shares * v_scale)
     # Per head, query and visible position: convert, two scales, divide; max, subtract, sum; scale; quantise.
     pairs = causal_pairs(heads, rows, position)
-    await cpu.charge(Work.FLOP, pairs * 12)
-    await cpu.charge(Work.EXP, pairs)
+    cpu.charge(Work.FLOP, pairs * 12)
+    cpu.charge(Work.EXP, pairs)
 
     mixed = await store.mix(layer, weights, position)
-    await cpu.charge(Work.FLOP, 2 * mixed.size)
+    cpu.charge(Work.FLOP, 2 * mixed.size)
     out: Float = mixed.astype(np.float32) * (w_scale / total)[..., None]
     return out.reshape(rows, heads * size)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 SIZE_LIMIT = 1 << 24
 """No size of a model that this project can run comes near it; what is larger is a damaged header."""
@@ -57,12 +58,12 @@ class ModelConfig:
             if not isinstance(value, float) or not low <= value <= high:
                 raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
 
-    @property
+    @cached_property
     def head_dim(self) -> int:
         """Width of a head."""
         return self.dim // self.heads
 
-    @property
+    @cached_property
     def kv_dim(self) -> int:
         """Width of a row of keys, and of a row of values."""
         return self.kv_heads * self.head_dim

@@ -57,7 +57,7 @@ class Tensor:
 
     def vector(self, raw: bytes) -> Float:
         """Values of a VECTOR tensor from its ``size`` bytes."""
-        return np.frombuffer(raw[: 4 * self.shape[0]], "<f4").astype(np.float32)
+        return np.frombuffer(raw, "<f4", self.shape[0])
 
     def row(self, raw: bytes) -> Int8:
         """Values of one row of a ROWS tensor from its ``row_bytes`` bytes."""
@@ -194,12 +194,12 @@ class ImageTensors:
             self._vectors[name] = tensor.vector(segment.raw(tensor))
         return self._vectors[name]
 
+    def matrix(self, name: str) -> Int8:
+        """The matrix ``[K, N]`` of a linear layer."""
+        return self._model.weights[name]
+
     async def product(self, name: str, x: Int8) -> Int32:
         """Exact int32 product."""
-        return self.multiply(name, x)
-
-    def multiply(self, name: str, x: Int8) -> Int32:
-        """``x[T, K]`` times a linear layer's matrix."""
         if name not in self._matrices:
-            self._matrices[name] = as_exact_float(self._model.weights[name])
+            self._matrices[name] = as_exact_float(self.matrix(name))
         return exact_product(x, self._matrices[name])

@@ -39,6 +39,8 @@ T = TypeVar("T")
 class Work(StrEnum):
     """Kind of CPU work that a platform puts a price on; counts are of single operations."""
 
+    __hash__ = str.__hash__  # an enumeration's own takes longer, and work is charged all the time
+
     FLOP = "flop"
     """Float32 addition, multiplication, division, comparison or conversion, softmax and quantisation included."""
     EXP = "exp"
@@ -50,14 +52,14 @@ class Work(StrEnum):
 class Cpu(Protocol):
     """Where the cost of CPU work goes."""
 
-    async def charge(self, work: Work, count: int) -> None:
+    def charge(self, work: Work, count: int) -> None:
         """Spend the time of ``count`` operations."""
 
 
 class FreeCpu:
     """Charges nothing: for references."""
 
-    async def charge(self, work: Work, count: int) -> None:
+    def charge(self, work: Work, count: int) -> None:
         """Spend no time."""
 
 
@@ -114,7 +116,7 @@ class QuantWeights:
         """Rows ``[T, dim]``: int8 row times its scale."""
         rows = await self._tensors.rows("embedding", tokens)
         scale = (await self._tensors.vector("embedding.scale"))[np.asarray(tokens)]
-        await self._cpu.charge(Work.FLOP, 2 * rows.size)
+        self._cpu.charge(Work.FLOP, 2 * rows.size)
         embedded: Float = rows.astype(np.float32) * scale[:, None]
         return embedded
 
@@ -125,10 +127,10 @@ class QuantWeights:
     async def linear(self, name: str, x: Float) -> Float:
         """Quantise, multiply, scale."""
         quantised, row_scale = quantise_rows(x)
-        await self._cpu.charge(Work.FLOP, 4 * x.size)
+        self._cpu.charge(Work.FLOP, 4 * x.size)
         sums = await self._tensors.product(name, quantised)
         column_scale = await self._tensors.vector(f"{name}.scale")
-        await self._cpu.charge(Work.FLOP, 3 * sums.size)
+        self._cpu.charge(Work.FLOP, 3 * sums.size)
         return dequantise(sums, row_scale, column_scale)
 
 
@@ -155,26 +157,27 @@ async def forward(
         for layer in range(config.layers):
             name = f"layers.{layer}"
             normed = rms_norm(x, await weights.vector(f"{name}.attention_norm"), config.norm_eps)
-            await cpu.charge(Work.FLOP, 4 * normed.size)
+            cpu.charge(Work.FLOP, 4 * normed.size)
             qkv = await weights.linear(f"{name}.qkv", normed)
-            q = rope(qkv[:, :dim].reshape(rows, config.heads, config.head_dim), position, config)
-            k = rope(qkv[:, dim : dim + kv_dim].reshape(rows, config.kv_heads, config.head_dim), position, config)
-            await cpu.charge(Work.FLOP, 3 * (q.size + k.size))
+            heads = qkv[:, : dim + kv_dim].reshape(rows, config.heads + config.kv_heads, config.head_dim)
+            rotated = rope(heads, position, config)
+            q, k = rotated[:, : config.heads], rotated[:, config.heads :]
+            cpu.charge(Work.FLOP, 3 * rotated.size)
             v = np.ascontiguousarray(qkv[:, dim + kv_dim :]).reshape(k.shape)
             mixed = await cache.attend(layer, q, k, v, position, cpu=cpu)
             x = x + await weights.linear(f"{name}.o", mixed)
             normed = rms_norm(x, await weights.vector(f"{name}.ffn_norm"), config.norm_eps)
-            await cpu.charge(Work.FLOP, 5 * normed.size)
+            cpu.charge(Work.FLOP, 5 * normed.size)
             gate_up = await weights.linear(f"{name}.gate_up", normed)
             hidden = silu_product(gate_up[:, : config.hidden], gate_up[:, config.hidden :])
-            await cpu.charge(Work.EXP, hidden.size)
-            await cpu.charge(Work.FLOP, 4 * hidden.size)
+            cpu.charge(Work.EXP, hidden.size)
+            cpu.charge(Work.FLOP, 4 * hidden.size)
             x = x + await weights.linear(f"{name}.down", hidden)
-            await cpu.charge(Work.FLOP, x.size)
+            cpu.charge(Work.FLOP, x.size)
         if not every_row:
             x = x[-1:]
         x = rms_norm(x, await weights.vector("norm"), config.norm_eps)
-        await cpu.charge(Work.FLOP, 4 * x.size)
+        cpu.charge(Work.FLOP, 4 * x.size)
         logits = await weights.linear("classifier", x)
     check_finite(logits)
     return logits
@@ -252,7 +255,7 @@ async def generate(
     while len(answer) < count:
         logits = await forward(config, pending, position, weights=weights, cache=cache, cpu=cpu)
         position += len(pending)
-        await cpu.charge(Work.FLOP, logits.size)
+        cpu.charge(Work.FLOP, logits.size)
         token = choose(logits[0])
         if token in stops:
             break

@@ -11,15 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..regs import (
-    NpuDependence,
-    NpuDescriptorLoad,
-    NpuDescriptorMatmul,
-    NpuDescriptorStore,
-    NpuFrame,
-    NpuOp,
-    NpuSpace,
-)
+from ..regs import NpuDependence, NpuDescriptorLoad, NpuFrame, NpuOp, NpuSpace
 
 __all__ = [
     "CHANNEL_BYTES",
@@ -43,7 +35,14 @@ DESCRIPTOR_BYTES = NpuDescriptorLoad.SIZE_BYTES
 CHANNEL_BYTES = 8
 """Bytes of the requantisation parameters of one output channel."""
 
-_LAYOUT, _HALVES = struct.Struct("<8I"), struct.Struct("<I14H")
+_TRANSFER = struct.Struct("<IQI5H6x")
+"""LOAD and STORE: head, address, stride, and five half words of sizes and places."""
+
+_MULTIPLY = struct.Struct("<I3H2x6H8x")
+"""MATMUL: head, three sizes, and six places and steps."""
+
+_ALONE = struct.Struct("<I28x")
+"""FENCE: nothing but a head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +124,7 @@ class Fence(NamedTuple):
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
-        return _LAYOUT.pack(_head(NpuOp.FENCE, self), 0, 0, 0, 0, 0, 0, 0)
+        return _ALONE.pack(_head(NpuOp.FENCE, self))
 
 
 class Load(NamedTuple):
@@ -146,17 +145,8 @@ class Load(NamedTuple):
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
-        d = NpuDescriptorLoad
-        return _LAYOUT.pack(
-            _head(NpuOp.LOAD, self[-4:]) | NpuDependence.HEAD__SPACE.put(self.space),
-            self.address & 0xFFFF_FFFF,
-            self.address >> 32,
-            d.STRIDE__VALUE.put(self.stride),
-            d.SIZE__ROWS.put(self.rows) | d.SIZE__ROW_BYTES.put(self.row_bytes),
-            d.PLACE__BASE.put(self.base) | d.PLACE__ROW_STEP.put(self.row_step),
-            d.STEP__WORD_STEP.put(self.word_step),
-            0,
-        )
+        head = _head(NpuOp.LOAD, self[-4:]) | NpuDependence.HEAD__SPACE.put(self.space)
+        return _TRANSFER.pack(head, *self[1:8])
 
 
 class Matmul(NamedTuple):
@@ -179,17 +169,8 @@ class Matmul(NamedTuple):
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
-        d = NpuDescriptorMatmul
-        return _LAYOUT.pack(
-            _head(NpuOp.MATMUL, self[-4:]) | NpuDependence.HEAD__ACCUMULATE.put(self.accumulate),
-            d.SIZE_MK__M.put(self.m) | d.SIZE_MK__K.put(self.k),
-            d.SIZE_N__N.put(self.n),
-            d.A__BASE.put(self.a_base) | d.A__STEP.put(self.a_step),
-            d.W__BASE.put(self.w_base) | d.W__STEP.put(self.w_step),
-            d.C__BASE.put(self.c_base) | d.C__STEP.put(self.c_step),
-            0,
-            0,
-        )
+        head = _head(NpuOp.MATMUL, self[-4:]) | NpuDependence.HEAD__ACCUMULATE.put(self.accumulate)
+        return _MULTIPLY.pack(head, *self[:9])
 
 
 class Store(NamedTuple):
@@ -214,17 +195,9 @@ class Store(NamedTuple):
 
     def encode(self) -> bytes:
         """The 32 bytes in memory."""
-        d, head = NpuDescriptorStore, NpuDependence
-        return _LAYOUT.pack(
-            _head(NpuOp.STORE, self[-4:]) | head.HEAD__QUANTISE.put(self.quantise) | head.HEAD__RELU.put(self.relu),
-            self.address & 0xFFFF_FFFF,
-            self.address >> 32,
-            d.STRIDE__VALUE.put(self.stride),
-            d.SIZE__ROWS.put(self.rows) | d.SIZE__N.put(self.n),
-            d.C__BASE.put(self.c_base) | d.C__STEP.put(self.c_step),
-            d.Q__BASE.put(self.q_base),
-            0,
-        )
+        d = NpuDependence
+        head = _head(NpuOp.STORE, self[-4:]) | d.HEAD__QUANTISE.put(self.quantise) | d.HEAD__RELU.put(self.relu)
+        return _TRANSFER.pack(head, *self[:6], self.q_base)
 
 
 Descriptor = Fence | Load | Matmul | Store
@@ -251,8 +224,8 @@ class _Head(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _read_head(word: int) -> _Head:
-    d = NpuDependence
+def _read_head(encoded: bytes) -> _Head:
+    word, d = int.from_bytes(encoded, "little"), NpuDependence
     flags = d.HEAD__WAIT_PREV, d.HEAD__WAIT_NEXT, d.HEAD__SIGNAL_PREV, d.HEAD__SIGNAL_NEXT
     wait_prev, wait_next, signal_prev, signal_next = (bool(flag.get(word)) for flag in flags)
     return _Head(
@@ -265,31 +238,34 @@ def _read_head(word: int) -> _Head:
     )
 
 
+_LOAD, _STORE, _MATMUL, _FENCE = NpuOp.LOAD.value, NpuOp.STORE.value, NpuOp.MATMUL.value, NpuOp.FENCE.value
+
+
 def decode(encoded: bytes) -> Descriptor:
     """Descriptor in 32 bytes. ``ValueError`` if operation or space is unassigned; sizes are not checked here."""
     if len(encoded) != DESCRIPTOR_BYTES:
         raise ValueError(f"A descriptor must have {DESCRIPTOR_BYTES} bytes, not {len(encoded)!r}")
-    # Sizes and places are half words, the lower first, as the fields that encode() puts them into say.
-    word, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, _, _, _ = _HALVES.unpack(encoded)
-    head = _read_head(word)
-    match head.op:
-        case NpuOp.FENCE:
-            return Fence(*head.tokens)
-        case NpuOp.LOAD:
-            address, stride = x2 | x3 << 16 | x4 << 32 | x5 << 48, x6 | x7 << 16
-            return Load(_space(head.space), address, stride, x8, x9, x10, x11, x12, *head.tokens)
-        case NpuOp.MATMUL:
-            return Matmul(x2, x3, x4, x6, x7, x8, x9, x10, x11, head.accumulate, *head.tokens)
-        case NpuOp.STORE:
-            address, stride = x2 | x3 << 16 | x4 << 32 | x5 << 48, x6 | x7 << 16
-            return Store(address, stride, x8, x9, x10, x11, head.quantise, head.relu, x12, *head.tokens)
-        case op:
-            raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
+    op, space, accumulate, quantise, relu, tokens = _read_head(encoded[:4])
+    if op == _LOAD:
+        _, address, stride, rows, row_bytes, base, row_step, word_step = _TRANSFER.unpack(encoded)
+        return Load(_space(space), address, stride, rows, row_bytes, base, row_step, word_step, *tokens)
+    if op == _STORE:
+        _, address, stride, rows, n, c_base, c_step, q_base = _TRANSFER.unpack(encoded)
+        return Store(address, stride, rows, n, c_base, c_step, quantise, relu, q_base, *tokens)
+    if op == _MATMUL:
+        _, m, k, n, a_base, a_step, w_base, w_step, c_base, c_step = _MULTIPLY.unpack(encoded)
+        return Matmul(m, k, n, a_base, a_step, w_base, w_step, c_base, c_step, accumulate, *tokens)
+    if op == _FENCE:
+        return Fence(*tokens)
+    raise ValueError(f"Operation of a descriptor must be one of {[o.value for o in NpuOp]}, not {op!r}")
 
 
 def encode_program(descriptors: Sequence[Descriptor]) -> bytes:
-    """The job list in memory."""
-    return b"".join([descriptor.encode() for descriptor in descriptors])
+    """The job list in memory. ``ValueError`` if a size or place does not fit its field."""
+    try:
+        return b"".join([descriptor.encode() for descriptor in descriptors])
+    except struct.error as error:
+        raise ValueError(f"Sizes and places of descriptors must fit their fields: {error}") from None
 
 
 def pack_weights(weights: npt.NDArray[np.int8], n: int) -> bytes:

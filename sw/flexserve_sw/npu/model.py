@@ -141,42 +141,54 @@ def tokens_of(descriptor: Descriptor) -> tuple[str | None, ...]:
 
 def check(descriptor: Descriptor, caps: Caps) -> NpuFault:
     """Fault that the hardware finds in a descriptor before it does anything for it, or NONE."""
-    if any([descriptor[flag] for flag in _MEANINGLESS[type(descriptor)]]):
-        return NpuFault.BAD_DESCRIPTOR
-    last, depth = 0, 1
+    for flag in _MEANINGLESS[type(descriptor)]:
+        if descriptor[flag]:
+            return NpuFault.BAD_DESCRIPTOR
     match descriptor:
-        case Load(rows=rows, row_bytes=row_bytes):
-            if rows == 0 or row_bytes == 0 or descriptor.address % BEAT_BYTES or descriptor.stride % BEAT_BYTES:
-                return NpuFault.BAD_DESCRIPTOR
-            words = caps.tiles(row_bytes)
-            last = descriptor.base + (rows - 1) * descriptor.row_step + (words - 1) * descriptor.word_step
-            match descriptor.space:
-                case NpuSpace.ACTIVATIONS:
-                    depth = caps.a_words
-                case NpuSpace.WEIGHTS:
-                    depth = caps.w_words
-                case NpuSpace.PARAMETERS:
-                    depth = caps.q_words
-        case Matmul(m=m, k=k, n=n):
-            if m == 0 or k == 0 or n == 0:
-                return NpuFault.BAD_DESCRIPTOR
-            k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
-            if (
-                descriptor.a_base + (k_tiles - 1) * descriptor.a_step + m > caps.a_words
-                or descriptor.w_base + (n_tiles - 1) * descriptor.w_step + k_tiles * caps.n > caps.w_words
-            ):
-                return NpuFault.SCRATCHPAD_RANGE
-            last, depth = descriptor.c_base + (n_tiles - 1) * descriptor.c_step + m - 1, caps.c_rows
-        case Store(rows=rows, n=n):
-            if rows == 0 or n == 0 or descriptor.address % BEAT_BYTES or descriptor.stride % BEAT_BYTES:
-                return NpuFault.BAD_DESCRIPTOR
-            if (descriptor.relu and not descriptor.quantise) or (descriptor.quantise and descriptor.q_base % 4):
-                return NpuFault.BAD_DESCRIPTOR
-            if descriptor.quantise and descriptor.q_base + caps.tiles(n) * CHANNEL_BYTES > caps.q_words:
-                return NpuFault.SCRATCHPAD_RANGE
-            last = descriptor.c_base + (caps.tiles(n) - 1) * descriptor.c_step + rows - 1
-            depth = caps.c_rows
+        case Load():
+            return _check_load(descriptor, caps)
+        case Matmul():
+            return _check_matmul(descriptor, caps)
+        case Store():
+            return _check_store(descriptor, caps)
+    return NpuFault.NONE
+
+
+def _check_load(load: Load, caps: Caps) -> NpuFault:
+    space, address, stride, rows, row_bytes, base, row_step, word_step, *_ = load
+    if rows == 0 or row_bytes == 0 or (address | stride) % BEAT_BYTES:
+        return NpuFault.BAD_DESCRIPTOR
+    last = base + (rows - 1) * row_step + (caps.tiles(row_bytes) - 1) * word_step
+    depth = caps.w_words if space is NpuSpace.WEIGHTS else caps.a_words
+    if space is NpuSpace.PARAMETERS:
+        depth = caps.q_words
     return NpuFault.NONE if last < depth else NpuFault.SCRATCHPAD_RANGE
+
+
+def _check_matmul(matmul: Matmul, caps: Caps) -> NpuFault:
+    m, k, n, a_base, a_step, w_base, w_step, c_base, c_step, *_ = matmul
+    if m == 0 or k == 0 or n == 0:
+        return NpuFault.BAD_DESCRIPTOR
+    k_tiles, n_tiles = caps.tiles(k), caps.tiles(n)
+    fits = (
+        a_base + (k_tiles - 1) * a_step + m <= caps.a_words
+        and w_base + (n_tiles - 1) * w_step + k_tiles * caps.n <= caps.w_words
+        and c_base + (n_tiles - 1) * c_step + m <= caps.c_rows
+    )
+    return NpuFault.NONE if fits else NpuFault.SCRATCHPAD_RANGE
+
+
+def _check_store(store: Store, caps: Caps) -> NpuFault:
+    address, stride, rows, n, c_base, c_step, quantise, relu, q_base, *_ = store
+    if rows == 0 or n == 0 or (address | stride) % BEAT_BYTES:
+        return NpuFault.BAD_DESCRIPTOR
+    if (relu and not quantise) or (quantise and q_base % 4):
+        return NpuFault.BAD_DESCRIPTOR
+    tiles = caps.tiles(n)
+    fits = c_base + (tiles - 1) * c_step + rows <= caps.c_rows and (
+        not quantise or q_base + tiles * CHANNEL_BYTES <= caps.q_words
+    )
+    return NpuFault.NONE if fits else NpuFault.SCRATCHPAD_RANGE
 
 
 def _pieces(address: int, length: int) -> list[tuple[int, int]]:
@@ -267,8 +279,9 @@ def stalls(descriptors: Sequence[Descriptor]) -> None:
     """Raise :class:`NpuStalled` if a job of these waits for a token that no earlier one gives."""
     tokens = _Tokens()
     for index, descriptor in enumerate(descriptors):
-        _take(descriptor, index, tokens)
-        _give(descriptor, tokens)
+        if any(descriptor[-4:]):
+            _take(descriptor, index, tokens)
+            _give(descriptor, tokens)
 
 
 def perform(descriptor: Descriptor, index: int, state: NpuState, read: ReadMemory, write: WriteMemory) -> None:

@@ -114,7 +114,9 @@ def plans(m: int, k: int, n: int, caps: Caps, *, value_bytes: int) -> Iterator[l
         if m <= size:  # as quick as the bus
             yield _columns_first(problem, wanted=_STEP_CYCLES // 2, start=2, buffers=buffers[-1])
         return
-    for wanted, start, count in product({problem.step(share) for share in (2, 4, 8, 16)}, (1, 2), buffers):
+    # Where the first step is not cut, it does not matter how it would be.
+    starts = (1, 2) if any(_splits(problem, *_rows(problem, count)) for count in buffers) else (1,)
+    for wanted, start, count in product({problem.step(share) for share in (2, 4, 8, 16)}, starts, buffers):
         yield _columns_first(problem, wanted=wanted, start=start, buffers=count)
     if m > size:
         yield from _rows_first(problem)
@@ -209,6 +211,11 @@ def _rows(problem: _Problem, buffers: int) -> tuple[int, bool]:
     return -(-m // -(-m // most)), False
 
 
+def _splits(problem: _Problem, rows: int, resident: bool) -> bool:
+    """Whether the first step of a chunk of rows is cut, as its activations take long to load."""
+    return resident and rows * problem.k_tiles > 4 * problem.caps.n
+
+
 def _columns_first(problem: _Problem, *, wanted: int, start: int, buffers: int) -> list[Step]:
     """All of n for a chunk of rows: weights stream through ``buffers`` parts of their scratchpad.
 
@@ -232,7 +239,7 @@ def _columns_first(problem: _Problem, *, wanted: int, start: int, buffers: int) 
         cost = max(mc, size)  # array cycles per tile
         c_tiles = caps.c_rows // 2 // mc
         nc_max = max(1, min(c_tiles, w_tiles // kc_max, -(-wanted // (kc_max * cost))))
-        split = resident and mc * k_tiles > 4 * size
+        split = _splits(problem, mc, resident)
         nc_first = max(1, min(start, c_tiles, n_tiles, w_tiles // min(unit, k_tiles))) if split else nc_max
         nc_max, nc_first = (max(1, nc // columns) * columns for nc in (nc_max, nc_first))
         for n0, nc in _chunks(n_tiles, nc_max, nc_first):
@@ -247,12 +254,11 @@ def _columns_first(problem: _Problem, *, wanted: int, start: int, buffers: int) 
                 a_base = a_part * (number % buffers) + (k0 * mc if resident else 0)
                 pieces.append((m0, mc, k0, kc, n0, nc, block, a_base))
             block += 1
+    count, w_part = len(pieces), caps.w_words // buffers
     return [
         Step(
-            m0=m0, mc=mc, k0=k0, kc=kc, n0=n0, nc=nc, a_tiles=kc if n0 == 0 or not resident else 0,
-            load_w=True, waits=index >= buffers,
-            frees=index + buffers < len(pieces), first=k0 == 0, last=k0 + kc == k_tiles, block=block, a_base=a_base,
-            w_base=index % buffers * (caps.w_words // buffers), w_step=kc * size,
+            m0, mc, k0, kc, n0, nc, kc if n0 == 0 or not resident else 0, True, index >= buffers,
+            index + buffers < count, k0 == 0, k0 + kc == k_tiles, block, a_base, index % buffers * w_part, kc * size,
         )
         for index, (m0, mc, k0, kc, n0, nc, block, a_base) in enumerate(pieces)
     ]  # fmt: skip

@@ -105,7 +105,7 @@ def gemm_program(
     requantise: Requantise | None = None,
     w_stride: int | None = None,
 ) -> list[Descriptor]:
-    """Job for one :class:`Gemm`, by the plan that :func:`job_cycles` finds quickest."""
+    """Job for one :class:`Gemm`, by the plan that is quickest by :func:`job_cycles`."""
     gemm = Gemm(
         m=m, k=k, n=n, a_addr=a_addr, a_stride=a_stride, w_addr=w_addr, c_addr=c_addr, c_stride=c_stride,
         requantise=requantise, w_stride=w_stride,
@@ -122,7 +122,8 @@ def packed_program(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
     if not gemms:
         raise ValueError(f"A job must have at least one GEMM, not {gemms!r}")
     choices = packed([(g.m, g.k, g.n, g.column_bytes) for g in gemms], caps)
-    return min((program(plan, gemms, caps) for plan in choices), key=lambda job: job_cycles(job, caps))
+    jobs = [program(plan, gemms, caps) for plan in choices]
+    return jobs[_quickest(jobs, caps)]
 
 
 @lru_cache(maxsize=1024)
@@ -135,12 +136,22 @@ def _plan(m: int, k: int, n: int, caps: Caps, int8: bool, by_row: bool) -> tuple
         requantise=Requantise(address=0) if int8 else None, w_stride=_row_bytes(n, caps) if by_row else None,
     )  # fmt: skip
     candidates = [*dict.fromkeys(map(tuple, plans(m, k, n, caps, value_bytes=gemm.column_bytes)))]
+    if len(candidates) == 1:
+        return candidates[0]
+    jobs = [program(plan, (gemm,), caps) for plan in candidates]
+    # Weights and activations are read once at least.
+    beats = (caps.tiles(k) * caps.tiles(n) * caps.n * caps.n + m * a_stride) // BEAT_BYTES if not by_row else 0
+    return candidates[_quickest(jobs, caps, beats=beats)]
 
-    best, least = candidates[0], None
-    for plan in candidates if len(candidates) > 1 else ():
-        cycles = job_cycles(program(plan, (gemm,), caps), caps, most=least)
-        if least is None or cycles < least:
-            best, least = plan, cycles
+
+def _quickest(jobs: Sequence[Sequence[Descriptor]], caps: Caps, *, beats: int = 0) -> int:
+    """Number of the first of the jobs that take the fewest cycles; each reads so many beats of operands at least."""
+    best, least = 0, None
+    # Those with the most loads under way come last and are quick more often than not, so others are soon behind.
+    for number in reversed(range(len(jobs))):
+        cycles = job_cycles(jobs[number], caps, most=least, beats=beats)
+        if least is None or cycles <= least:
+            best, least = number, cycles
     return best
 
 
@@ -164,68 +175,43 @@ def program(plan: Sequence[Step], gemms: Sequence[Gemm], caps: Caps) -> list[Des
     parameters = _parameter_words(gemms, caps)
     begun: set[int] = set()
     job: list[Descriptor] = []
-    for s in plan:
-        g, q_base = gemms[s.gemm], parameters[s.gemm]
+    for m0, mc, k0, kc, n0, nc, a_tiles, load_w, waits, frees, first, last, block, a_base, w_base, w_step, gemm in plan:
+        g = gemms[gemm]
         requantise = g.requantise
-        c_base = slots[s.block % len(slots)]
-        waits = s.waits
-        if s.a_tiles:
+        c_base = slots[block % len(slots)]
+        k_left, wait_next = g.k - k0 * size, waits
+        if a_tiles:
             job.append(
                 Load(
-                    wait_next=waits,
-                    signal_next=not s.load_w,
-                    space=NpuSpace.ACTIVATIONS,
-                    address=g.a_addr + s.m0 * g.a_stride + s.k0 * size,
-                    stride=g.a_stride,
-                    rows=s.mc,
-                    row_bytes=min(g.k - s.k0 * size, s.a_tiles * size),
-                    base=s.a_base,
-                    row_step=1,
-                    word_step=s.mc,
+                    NpuSpace.ACTIVATIONS, g.a_addr + m0 * g.a_stride + k0 * size, g.a_stride, mc,
+                    min(k_left, a_tiles * size), a_base, 1, mc, False, wait_next, False, not load_w,
                 )
-            )
-            waits = False
-        if requantise is not None and s.last and s.gemm not in begun:
+            )  # fmt: skip
+            wait_next = False
+        if requantise is not None and last and gemm not in begun:
             # Loads keep their order: the parameters are there before the MATMUL of this step, so before any STORE.
-            begun.add(s.gemm)
-            job.append(_parameters(requantise, g.n, q_base, caps))
-        if s.load_w:
-            job.append(_weights(s, g, caps, wait_next=waits))
-        columns = min(g.n - s.n0 * size, s.nc * size)
+            begun.add(gemm)
+            job.append(_parameters(requantise, g.n, parameters[gemm], caps))
+        if load_w:
+            job.append(_weights((k0, kc), (n0, nc), g, caps, base=w_base, step=w_step, wait_next=wait_next))
+        columns = min(g.n - n0 * size, nc * size)
         job.append(
             Matmul(
-                wait_prev=s.a_tiles > 0 or s.load_w,
-                wait_next=s.first and s.block >= len(slots),
-                signal_prev=s.frees,
-                signal_next=s.last,
-                m=s.mc,
-                k=min(g.k - s.k0 * size, s.kc * size),
-                n=columns,
-                a_base=s.a_base,
-                a_step=s.mc,
-                w_base=s.w_base,
-                w_step=s.w_step,
-                c_base=c_base,
-                c_step=s.mc,
-                accumulate=not s.first,
+                mc, min(k_left, kc * size), columns, a_base, mc, w_base, w_step, c_base, mc, not first,
+                a_tiles > 0 or load_w, first and block >= len(slots), frees, last,
             )
-        )
-        if s.last:
+        )  # fmt: skip
+        if last:
+            address = g.c_addr + m0 * g.c_stride + n0 * size * g.value_bytes
+            q_base = 0 if requantise is None else parameters[gemm] + n0 * CHANNEL_BYTES
+            relu = requantise is not None and requantise.relu
+            signal_prev = block + len(slots) < blocks
             job.append(
                 Store(
-                    wait_prev=True,
-                    signal_prev=s.block + len(slots) < blocks,
-                    address=g.c_addr + s.m0 * g.c_stride + s.n0 * size * g.value_bytes,
-                    stride=g.c_stride,
-                    rows=s.mc,
-                    n=columns,
-                    c_base=c_base,
-                    c_step=s.mc,
-                    quantise=requantise is not None,
-                    relu=requantise is not None and requantise.relu,
-                    q_base=0 if requantise is None else q_base + s.n0 * CHANNEL_BYTES,
+                    address, g.c_stride, mc, columns, c_base, mc, requantise is not None, relu, q_base,
+                    True, False, signal_prev, False,
                 )
-            )
+            )  # fmt: skip
     return job
 
 
@@ -235,36 +221,23 @@ def _row_bytes(n: int, caps: Caps) -> int:
     return -(-n // word) * word
 
 
-def _weights(step: Step, gemm: Gemm, caps: Caps, *, wait_next: bool) -> Load:
-    """Load the weights of a step: tile columns end to end, or rows."""
-    size, k_tiles = caps.n, caps.tiles(gemm.k)
+def _weights(
+    k: tuple[int, int], n: tuple[int, int], gemm: Gemm, caps: Caps, *, base: int, step: int, wait_next: bool
+) -> Load:
+    """Load the weights of tiles of ``k`` and ``n``, start and count each: tile columns end to end, or rows."""
+    (k0, kc), (n0, nc), size = k, n, caps.n
     if gemm.w_stride is not None:
         if gemm.w_stride < _row_bytes(gemm.n, caps):
             least = _row_bytes(gemm.n, caps)
             raise ValueError(f"Rows of weights must be at least {least} bytes apart, not {gemm.w_stride!r}")
+        address, rows = gemm.w_addr + k0 * size * gemm.w_stride + n0 * size, min(gemm.k - k0 * size, kc * size)
         return Load(
-            wait_next=wait_next,
-            signal_next=True,
-            space=NpuSpace.WEIGHTS,
-            address=gemm.w_addr + step.k0 * size * gemm.w_stride + step.n0 * size,
-            stride=gemm.w_stride,
-            rows=min(gemm.k - step.k0 * size, step.kc * size),
-            row_bytes=step.nc * size,
-            base=step.w_base,
-            row_step=1,
-            word_step=step.w_step,
+            NpuSpace.WEIGHTS, address, gemm.w_stride, rows, nc * size, base, 1, step, False, wait_next, False, True
         )
+    tile, k_tiles = size * size, caps.tiles(gemm.k)
+    address = gemm.w_addr + (n0 * k_tiles + k0) * tile
     return Load(
-        wait_next=wait_next,
-        signal_next=True,
-        space=NpuSpace.WEIGHTS,
-        address=gemm.w_addr + (step.n0 * k_tiles + step.k0) * size * size,
-        stride=k_tiles * size * size,
-        rows=step.nc,
-        row_bytes=step.kc * size * size,
-        base=step.w_base,
-        row_step=step.w_step,
-        word_step=1,
+        NpuSpace.WEIGHTS, address, k_tiles * tile, nc, kc * tile, base, step, 1, False, wait_next, False, True
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from ..machine import BEAT_BYTES
@@ -97,6 +97,18 @@ def _sizes(address: int, stride: int, rows: int, beats: int, most: int, linear: 
     return tuple([size for _, size in _bursts(address, stride, rows, beats, most, linear=linear)])
 
 
+def _load_sizes(load: Load) -> tuple[tuple[int, ...], int]:
+    """Beats of each burst of a LOAD, and of all."""
+    (beats, linear), within, rows = _load_beats(load), _READ_BURST * BEAT_BYTES, load.rows
+    return _sizes(load.address % within, load.stride % within, rows, beats, _READ_BURST, linear), rows * beats
+
+
+def _store_sizes(store: Store) -> tuple[int, ...]:
+    """Beats of each burst of a STORE."""
+    (beats, linear), within = _store_beats(store), _WRITE_BURST * BEAT_BYTES
+    return _sizes(store.address % within, store.stride % within, store.rows, beats, _WRITE_BURST, linear)
+
+
 def job_bursts(descriptors: Sequence[Descriptor]) -> Iterator[tuple[int, bool]]:
     """Address and direction (True: a write) of every burst of operands and results."""
     for descriptor in descriptors:
@@ -119,39 +131,41 @@ class JobTimes:
     cycles: int
 
 
-@dataclass
 class _Unit:
-    """One of the three units: commands taken so far, and until when it is busy."""
+    """One of the three units: when it took its last commands, as many as wait in front of it, and when it is free."""
 
-    depth: int
-    taken: deque[int] = field(default_factory=deque)
-    free: int = 0
+    __slots__ = ("free", "taken")
 
-    def room(self) -> int:
-        """When the queue in front of the unit has room for one more command."""
-        return self.taken[0] if len(self.taken) == self.depth else 0
+    def __init__(self) -> None:
+        self.taken: deque[int] = deque([0] * _QUEUE, _QUEUE)
+        self.free = 0
 
     def take(self, at: int) -> int:
-        """A command is taken at ``at`` at the earliest."""
-        at = max(at, self.free)
-        if len(self.taken) == self.depth:
-            self.taken.popleft()
+        """A command is taken at ``at`` at the earliest. There is room for another behind it when the oldest goes."""
+        if at < self.free:
+            at = self.free
         self.taken.append(at)
         return at
 
 
 class _Timeline:
-    """The units and the tokens between them, in cycles since the doorbell."""
+    """The units and the tokens between them, in cycles since the doorbell.
+
+    ``end`` is when the last of what was played so far is done, ``read`` when the last beat of operands so far arrives,
+    and ``beats`` how many have.
+    """
 
     def __init__(self, caps: Caps, latency: int, count: int) -> None:
         self.caps = caps
         self.unfetched = max(0, count - _FETCHED_AHEAD)
+        self.fetches = self.unfetched > 0
         self.fetching = 0  # beats of descriptors that are on the bus between those of loads
+        self.cost = max(1, BEAT_BYTES // caps.n)  # cycles of a beat: arrays narrower than the bus take it slower
         self.read_latency, self.write_latency = latency + _READ_PATH, latency + _WRITE_PATH
         self.handout = _START + self.read_latency
-        self.load, self.execute, self.store = _Unit(_QUEUE), _Unit(_QUEUE), _Unit(_QUEUE)
+        self.load, self.execute, self.store = _Unit(), _Unit(), _Unit()
         self.units: dict[type, _Unit] = {Load: self.load, Matmul: self.execute, Store: self.store}
-        self.tokens: dict[str, deque[int]] = {name: deque() for name in ("le", "el", "es", "se")}
+        self.le, self.el, self.es, self.se = (deque[int]() for _ in range(4))  # tokens: of load to execute, and so on
         self.reads: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
         self.writes: deque[int] = deque([0] * _OUTSTANDING, _OUTSTANDING)
         self.handed: deque[int] = deque(maxlen=_FETCHED_AHEAD)
@@ -161,26 +175,26 @@ class _Timeline:
         self.array_free = 0
         self.sent = self.sent_beats = self.announced = 0
         self.waiting: deque[tuple[int, int]] = deque()
-        self.reading: deque[tuple[set[int], int, int]] = deque(maxlen=_SLOTS)  # banks, and from when to when
-        self.end = 0
-
-    def wait(self, flag: bool, link: str, at: int) -> int:
-        """Take a token; a job that lacks it hangs, which nobody asks the duration of."""
-        return max(at, self.tokens[link].popleft() + 1) if flag and self.tokens[link] else at
+        self.reading: deque[tuple[Store, int, int]] = deque(maxlen=_SLOTS)  # from when to when
+        self.end = self.read = self.beats = 0
 
     def step(self, descriptor: Descriptor) -> int:
         """Hand out one descriptor, play what its unit does, and return when it is done."""
-        if len(self.handed) == _FETCHED_AHEAD:
-            # Requested when there was room, answered behind the loads that were asked for before.
-            asked = self.handed[0]
-            before = bisect_right(self.issues, asked)
-            self.handout = max(self.handout, asked + self.read_latency, self.dones[before - 1] if before else 0)
+        handout, handed = self.handout, self.handed
+        if self.fetches:
+            if len(handed) == _FETCHED_AHEAD:
+                # Requested when there was room, answered behind the loads that were asked for before.
+                asked = handed[0]
+                before = bisect_right(self.issues, asked)
+                handout = max(handout, asked + self.read_latency, self.dones[before - 1] if before else 0)
+            if self.unfetched:
+                self.unfetched -= 1
+                self.fetching += DESCRIPTOR_BYTES // BEAT_BYTES
+        handout += _DISPATCH
         unit = self.units.get(type(descriptor))
-        self.handout = max(self.handout + _DISPATCH, unit.room() if unit else self.end)
-        self.handed.append(self.handout)
-        if self.unfetched:
-            self.unfetched -= 1
-            self.fetching += DESCRIPTOR_BYTES // BEAT_BYTES
+        ready = unit.taken[0] if unit else self.end
+        self.handout = handout = handout if handout > ready else ready
+        handed.append(handout)
         match descriptor:
             case Load():
                 done = self.run_load(descriptor)
@@ -189,51 +203,62 @@ class _Timeline:
             case Store():
                 done = self.run_store(descriptor)
             case Fence():
-                done = self.handout
-        self.end = max(self.end, done)
+                done = handout
+        if done > self.end:
+            self.end = done
         return done
 
     def run_load(self, load: Load) -> int:
         """Requests up to 31 ahead; beats arrive one per cycle, slower for arrays narrower than the bus."""
-        take = self.load.take(self.wait(load.wait_next, "el", max(self.handout + 2, self.placed[0])))
-        cost = max(1, BEAT_BYTES // self.caps.n)
-        issue, done = take + 1, self.reads[-1] + self.fetching  # a burst is shown two cycles after its LOAD is taken
+        at = max(self.handout + 2, self.placed[0])
+        if load.wait_next and self.el:
+            at = max(at, self.el.popleft() + 1)
+        reads, latency, cost = self.reads, self.read_latency, self.cost
+        issue = self.load.take(at) + 1  # a burst is shown two cycles after its LOAD is taken
+        done = self.read + self.fetching
         self.fetching = 0
-        reads, latency, issues, dones = self.reads, self.read_latency, self.issues, self.dones
-        beats, linear = _load_beats(load)
-        within = _READ_BURST * BEAT_BYTES
-        for size in _sizes(load.address % within, load.stride % within, load.rows, beats, _READ_BURST, linear):
-            oldest = reads[0]
-            issue = (issue if issue > oldest else oldest) + 1
-            answer = issue + latency
-            done = (answer if answer > done else done) + size * cost
+        sizes, beats = _load_sizes(load)
+        self.beats += beats
+        for size in sizes:
+            if issue < reads[0]:
+                issue = reads[0]
+            issue += 1
+            if done < issue + latency:
+                done = issue + latency
+            done += size * cost
             reads.append(done)
-            issues.append(issue)
-            dones.append(done)
+            if self.fetches:
+                self.issues.append(issue)
+                self.dones.append(done)
         self.load.free = issue + 1
+        self.read = done
         self.placed.append(done)
         if load.signal_next:
-            self.tokens["le"].append(done + 2)  # from the bus and to the scratchpad through a register each
+            self.le.append(done + 2)  # from the bus and to the scratchpad through a register each
         return done
 
     def run_matmul(self, matmul: Matmul) -> int:
         """Tiles follow each other every max(M, N) cycles; the next MATMUL is taken one tile ahead."""
-        n = self.caps.n
-        take = self.wait(matmul.wait_prev, "le", self.handout + 2)
-        take = self.execute.take(self.wait(matmul.wait_next, "se", take))
-        tiles, each = self.caps.tiles(matmul.k) * self.caps.tiles(matmul.n), max(matmul.m, n)
-        start = max(take + 3, self.array_free)
-        end = start + (tiles - 1) * each + matmul.m
+        caps, m, at = self.caps, matmul.m, self.handout + 2
+        n = caps.n
+        if matmul.wait_prev and self.le:
+            at = max(at, self.le.popleft() + 1)
+        if matmul.wait_next and self.se:
+            at = max(at, self.se.popleft() + 1)
+        n_tiles, each = caps.tiles(matmul.n), m if m > n else n
+        tiles = caps.tiles(matmul.k) * n_tiles
+        start = max(self.execute.take(at) + 3, self.array_free)
+        end = start + (tiles - 1) * each + m
         self.array_free = start + tiles * each
         self.execute.free = start + max(0, tiles - 2) * each + n
-        if matmul.m >= n:
-            banks = self.banks(matmul.c_base, matmul.c_step, self.caps.tiles(matmul.n), matmul.m)
+        if m >= n:
+            banks = self.banks(matmul.c_base, matmul.c_step, n_tiles, m)
             self.hold_stores(banks, start + n + (0 if matmul.accumulate else each), start + tiles * each + n)
         if matmul.signal_prev:
             # The weights of the last tile are still read when its rows are few.
-            self.tokens["el"].append(end if matmul.m >= n else end + n - 1)
+            self.el.append(end if m >= n else end + n - 1)
         if matmul.signal_next:
-            self.tokens["es"].append(end + n + _FILL)
+            self.es.append(end + n + _FILL)
         return end + n + _FILL
 
     def banks(self, base: int, step: int, tiles: int, rows: int) -> set[int]:
@@ -244,51 +269,64 @@ class _Timeline:
     def hold_stores(self, banks: set[int], begin: int, end: int) -> None:
         """Reading rows out waits while the array adds to rows of the same bank: put off what was not read by then."""
         held = [
-            max(begin, first) for where, first, last in self.reading if last > begin and first < end and where & banks
+            max(begin, first)
+            for s, first, last in self.reading
+            if last > begin and first < end and self.banks(s.c_base, s.c_step, self.caps.tiles(s.n), s.rows) & banks
         ]
         if not held or end <= min(held):
             return
         delay = end - min(held)
-        self.reading = deque(((w, f + delay if f > begin else f, t + delay) for w, f, t in self.reading), _SLOTS)
+        self.reading = deque(((s, f + delay if f > begin else f, t + delay) for s, f, t in self.reading), _SLOTS)
         self.store.free += delay
         self.sent += delay
         self.announced += delay
         self.end += delay
         self.waiting = deque((size, when + delay) for size, when in self.waiting)
-        self.tokens["se"] = deque(when + delay if when > begin else when for when in self.tokens["se"])
+        self.se = deque(when + delay if when > begin else when for when in self.se)
 
     def run_store(self, store: Store) -> int:
         """Rows are read piece by piece, and a burst is announced when its beats are there."""
-        n = self.caps.n
-        take = self.store.take(self.wait(store.wait_prev, "es", self.handout + 2) + 1)
+        n, at = self.caps.n, self.handout + 2
+        if store.wait_prev and self.es:
+            at = max(at, self.es.popleft() + 1)
+        take = self.store.take(at + 1)  # by a register
         if store.quantise:
             beats, pieces, lag = -(-store.n // BEAT_BYTES), -(-store.n // (n // 2)), _LAG_QUANTISED
         else:
-            beats, pieces, lag = -(-store.n // 4), -(-store.n // 4), _LAG
+            beats = pieces = -(-store.n // 4)
+            lag = _LAG
         read, answered = take, 0
         credit = 0
-        (row_beats, linear), within = _store_beats(store), _WRITE_BURST * BEAT_BYTES
-        for size in _sizes(store.address % within, store.stride % within, store.rows, row_beats, _WRITE_BURST, linear):
-            credit += size * pieces
-            read += credit // beats
-            credit %= beats
+        waiting, writes = self.waiting, self.writes
+        sent, announced, queued = self.sent, self.announced, self.sent_beats
+        for size in _store_sizes(store):
+            if pieces == beats:
+                read += size
+            else:
+                credit += size * pieces
+                read += credit // beats
+                credit %= beats
             # Reading stalls while the queue of beats is full.
-            while self.sent_beats + size > _STORE_QUEUE and self.waiting:
-                gone, when = self.waiting.popleft()
-                self.sent_beats -= gone
-                read = max(read, when)
-            issue = max(read + lag, self.announced + 2, self.writes[0] + 1)
-            self.sent = max(issue + 1, self.sent) + size
-            self.announced = issue
-            answered = self.sent + self.write_latency
-            self.writes.append(answered)
-            self.waiting.append((size, self.sent))
-            self.sent_beats += size
-        self.store.free = read + 1  # what takes the next one is a register
-        banks = self.banks(store.c_base, store.c_step, self.caps.tiles(store.n), store.rows)
-        self.reading.append((banks, take, read))
+            while queued + size > _STORE_QUEUE and waiting:
+                gone, when = waiting.popleft()
+                queued -= gone
+                if read < when:
+                    read = when
+            announced += 2
+            if announced < read + lag:
+                announced = read + lag
+            if announced <= writes[0]:
+                announced = writes[0] + 1
+            sent = (sent if sent > announced else announced + 1) + size
+            answered = sent + self.write_latency
+            writes.append(answered)
+            waiting.append((size, sent))
+            queued += size
+        self.sent, self.announced, self.sent_beats = sent, announced, queued
+        self.store.free = read + 1
+        self.reading.append((store, take, read))
         if store.signal_prev:
-            self.tokens["se"].append(read)
+            self.se.append(read)
         return answered
 
 
@@ -302,14 +340,33 @@ def job_times(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 6
     return JobTimes(tuple(handed), tuple(done), max(timeline.end, timeline.handout) + _END)
 
 
-def job_cycles(descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60, most: int | None = None) -> int:
+def job_cycles(
+    descriptors: Sequence[Descriptor], caps: Caps, *, latency: int = 60, most: int | None = None, beats: int = 0
+) -> int:
     """Cycles from doorbell to interrupt with memory ``latency`` cycles and no other traffic.
 
-    A job that takes more than ``most`` is not followed to its end: the result is then some number above ``most``.
+    A job that takes more than ``most`` is not followed to its end: the result is then some number above ``most``. That
+    shows sooner if it is known that the job reads so many ``beats`` of operands at least.
     """
     timeline = _Timeline(caps, latency, len(descriptors))
-    for descriptor in descriptors:
-        timeline.step(descriptor)
-        if most is not None and timeline.end > most:
-            break
+    step = timeline.step
+    if most is None:
+        for descriptor in descriptors:
+            step(descriptor)
+    else:
+        rest = beats * timeline.cost + _tail(descriptors, caps, timeline.write_latency)
+        for descriptor in descriptors:
+            step(descriptor)
+            least = timeline.read - timeline.beats * timeline.cost + rest
+            if least > most or timeline.end > most:
+                return max(least, timeline.end)
     return max(timeline.end, timeline.handout) + _END
+
+
+def _tail(descriptors: Sequence[Descriptor], caps: Caps, write_latency: int) -> int:
+    """Cycles that a job takes at least when its last operand is there, if it ends with a MATMUL and its STORE."""
+    *_, matmul, store = (Fence(), *descriptors[-2:])
+    if not isinstance(matmul, Matmul) or not isinstance(store, Store):
+        return 0
+    tiles = caps.tiles(matmul.k) * caps.tiles(matmul.n)
+    return (tiles - 1) * max(matmul.m, caps.n) + matmul.m + caps.n + _FILL + _LAG + write_latency

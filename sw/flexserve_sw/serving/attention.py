@@ -44,6 +44,7 @@ class NpuAttention:
         self, *, products: NpuProducts, space: Space, caps: Caps, layout: KvLayout, work: PagedSegment
     ) -> None:
         self._products, self._space, self._caps, self._layout, self._work = products, space, caps, layout, work
+        self._known: dict[tuple[int, int], _Sizes] = {}
 
     @staticmethod
     def most_positions(caps: Caps) -> int:
@@ -104,9 +105,13 @@ class NpuAttention:
         return out
 
     def _sizes(self, rows: int, count: int) -> _Sizes:
+        sizes = self._known.get((rows, count))
+        if sizes is not None:
+            return sizes
         sizes = _Sizes(self._layout, rows, count, self._caps)
         if sizes.work > self._work.length:
             raise ValueError(f"Working memory must have {sizes.work} bytes, not {self._work.length!r}")
+        self._known[rows, count] = sizes
         return sizes
 
     def _count(self, rows: int, position: int) -> None:

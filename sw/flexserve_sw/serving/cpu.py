@@ -55,6 +55,7 @@ class CpuProducts:
             macs = len(x) * k * n
             streaming = platform.at_rate(tensor.size, platform.cpu.stream_rate, machine.clock_hz)
             cost = max(round(self._clock.cost(Work.INT8_MAC, macs)), streaming)
-            await machine.delay(max(0, cost - (machine.now - begin)))
+            if (rest := cost - (machine.now - begin)) > 0:
+                await machine.delay(rest)
         self.macs += macs
         return sums

@@ -124,17 +124,17 @@ class CpuAttention:
         layout = self._layout
         raw = np.frombuffer(await self._space.load(rows, count * layout.row_bytes), np.int8).reshape(count, 2, -1)
         self._rows = raw[..., : layout.kv_heads * layout.head_dim].reshape(count, 2, layout.kv_heads, -1)
-        await self._charge(len(queries), position)
+        self._charge(len(queries), position)
         return score_products(queries, self._rows[:, 0], position)
 
     async def mix(self, name: str, rows: int, count: int, weights: Int8, position: int) -> Int32:
         """Products with the values."""
-        await self._charge(len(weights), position)
+        self._charge(len(weights), position)
         return value_products(weights, self._rows[:, 1])
 
-    async def _charge(self, rows: int, position: int) -> None:
+    def _charge(self, rows: int, position: int) -> None:
         pairs = causal_pairs(self._layout.heads, rows, position)
-        await self._clock.charge(Work.INT8_MAC, pairs * self._layout.head_dim)
+        self._clock.charge(Work.INT8_MAC, pairs * self._layout.head_dim)
 
 
 class PagedInt8Cache(Paged):

@@ -10,6 +10,10 @@ from ..npu import CHANNEL_BYTES, Caps, Descriptor, Load, Store
 __all__ = ["NotResident", "PageMap"]
 
 
+_MOST_RANGES = 4096
+"""Ranges whose pieces are remembered."""
+
+
 class NotResident(Exception):
     """An address was used whose page is not in memory."""
 
@@ -21,6 +25,7 @@ class PageMap:
         self._frames = dict(enumerate(frames))
         self._changes: dict[int, int] = {}
         self._ends: dict[int, int] = {}  # ends of runs of pages that are neighbours on the bus, found in this epoch
+        self._pieces: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of ranges used in this epoch
         self._held: dict[tuple[int, int], int] = {}  # runs of pages that all had a frame, and in which epoch
         self.epoch = 0
 
@@ -38,6 +43,7 @@ class PageMap:
         self.epoch += 1
         self._changes[page] = self.epoch
         self._ends.clear()
+        self._pieces.clear()
 
     def changed(self, address: int, length: int) -> int:
         """Epoch in which a page of a range was last put somewhere else, or taken out; 0 if none ever was."""
@@ -86,12 +92,22 @@ class PageMap:
             self._ends.update(dict.fromkeys(range(page, end), end))
         return end * PAGE_BYTES - address
 
-    def pieces(self, address: int, length: int) -> Iterator[tuple[int, int]]:
+    def pieces(self, address: int, length: int) -> Sequence[tuple[int, int]]:
         """Cut a range into ``(physical address, length)`` pieces that are contiguous on the bus."""
+        pieces = self._pieces.get((address, length))
+        if pieces is None:
+            if len(self._pieces) == _MOST_RANGES:
+                self._pieces.clear()
+            pieces = self._pieces[address, length] = self._cut(address, length)
+        return pieces
+
+    def _cut(self, address: int, length: int) -> list[tuple[int, int]]:
+        pieces = []
         while length:
             piece = min(length, self.reach(address))
-            yield self.physical(address), piece
+            pieces.append((self.physical(address), piece))
             address, length = address + piece, length - piece
+        return pieces
 
     def scatter(self, program: Iterable[Descriptor], caps: Caps) -> list[Descriptor]:
         """Turn a job over this address space into one over physical addresses.
@@ -132,29 +148,23 @@ class PageMap:
             offset += length
 
     def _loads(self, d: Load, caps: Caps) -> Iterator[Load]:
-        groups = list(self._groups(d.address, d.stride, d.rows, d.row_bytes))
+        space, address, stride, _, _, base, row_step, word_step, wait_prev, wait_next, signal_prev, signal_next = d
+        groups = list(self._groups(address, stride, d.rows, d.row_bytes))
         last = len(groups) - 1
         for i, (row, rows, offset, length) in enumerate(groups):
             if offset % caps.n:
                 raise ValueError(f"Rows must be cut at words of {caps.n} bytes, not at byte {offset!r}")
             yield Load(
-                space=d.space,
-                address=self.physical(d.address + row * d.stride + offset),
-                stride=d.stride,
-                rows=rows,
-                row_bytes=length,
-                base=d.base + row * d.row_step + offset // caps.n * d.word_step,
-                row_step=d.row_step,
-                word_step=d.word_step,
-                wait_prev=d.wait_prev and i == 0,
-                wait_next=d.wait_next and i == 0,
-                signal_prev=d.signal_prev and i == last,
-                signal_next=d.signal_next and i == last,
-            )
+                space, self.physical(address + row * stride + offset), stride, rows, length,
+                base + row * row_step + offset // caps.n * word_step, row_step, word_step,
+                wait_prev and i == 0, wait_next and i == 0, signal_prev and i == last, signal_next and i == last,
+            )  # fmt: skip
 
     def _stores(self, d: Store, caps: Caps) -> Iterator[Store]:
-        value_bytes = 1 if d.quantise else 4
-        groups = list(self._groups(d.address, d.stride, d.rows, value_bytes * d.n))
+        address, stride, rows, n, c_base, c_step, quantise, relu, q_base, *tokens = d
+        wait_prev, wait_next, signal_prev, signal_next = tokens
+        value_bytes = 1 if quantise else 4
+        groups = list(self._groups(address, stride, rows, value_bytes * n))
         last = len(groups) - 1
         for i, (row, rows, offset, length) in enumerate(groups):
             tile, cut = divmod(offset, value_bytes * caps.n)
@@ -162,17 +172,7 @@ class PageMap:
                 whole = value_bytes * caps.n
                 raise ValueError(f"Rows must be cut at accumulator rows of {whole} bytes, not at byte {offset!r}")
             yield Store(
-                address=self.physical(d.address + row * d.stride + offset),
-                stride=d.stride,
-                rows=rows,
-                n=length // value_bytes,
-                c_base=d.c_base + tile * d.c_step + row,
-                c_step=d.c_step,
-                quantise=d.quantise,
-                relu=d.relu,
-                q_base=d.q_base + tile * CHANNEL_BYTES if d.quantise else 0,
-                wait_prev=d.wait_prev and i == 0,
-                wait_next=d.wait_next and i == 0,
-                signal_prev=d.signal_prev and i == last,
-                signal_next=d.signal_next and i == last,
-            )
+                self.physical(address + row * stride + offset), stride, rows, length // value_bytes,
+                c_base + tile * c_step + row, c_step, quantise, relu, q_base + tile * CHANNEL_BYTES if quantise else 0,
+                wait_prev and i == 0, wait_next and i == 0, signal_prev and i == last, signal_next and i == last,
+            )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from ..llm.model import Work
 from ..machine import Initiator, Machine, World
 from ..platforms import Platform
@@ -21,21 +23,21 @@ class Side:
         self.by = Initiator.SECURE_CPU if secure else Initiator.NORMAL_CPU
         self._own = World.SECURE if secure else World.NORMAL
 
-    async def load(self, address: int, length: int) -> bytes:
+    def load(self, address: int, length: int) -> Awaitable[bytes]:
         """Read own memory."""
-        return await self.machine.load(address, length, by=self.by, world=self._own)
+        return self.machine.load(address, length, by=self.by, world=self._own)
 
-    async def store(self, address: int, payload: bytes) -> None:
+    def store(self, address: int, payload: bytes) -> Awaitable[None]:
         """Write own memory."""
-        await self.machine.store(address, payload, by=self.by, world=self._own)
+        return self.machine.store(address, payload, by=self.by, world=self._own)
 
-    async def load_foreign(self, address: int, length: int) -> bytes:
+    def load_foreign(self, address: int, length: int) -> Awaitable[bytes]:
         """Read memory of the OS. What comes back may be anything."""
-        return await self.machine.load(address, length, by=self.by, world=World.NORMAL)
+        return self.machine.load(address, length, by=self.by, world=World.NORMAL)
 
-    async def store_foreign(self, address: int, payload: bytes) -> None:
+    def store_foreign(self, address: int, payload: bytes) -> Awaitable[None]:
         """Write memory of the OS: never anything secret in the clear."""
-        await self.machine.store(address, payload, by=self.by, world=World.NORMAL)
+        return self.machine.store(address, payload, by=self.by, world=World.NORMAL)
 
 
 class CpuClock:
@@ -56,13 +58,18 @@ class CpuClock:
             Work.INT8_MAC: clock_hz * side.platform.scale.npu_mac_ratio.value / cpu.int8_rate.value,
         }
 
-    async def charge(self, work: Work, count: int) -> None:
+    def charge(self, work: Work, count: int) -> None:
         """Note work to be paid for at the next :meth:`settle`."""
         self._debt += count * self._cycles[work]
 
     def cost(self, work: Work, count: int) -> float:
         """Cycles that work takes."""
         return count * self._cycles[work]
+
+    @property
+    def due(self) -> bool:
+        """Whether :meth:`settle` would let time pass."""
+        return self._debt >= 1
 
     async def settle(self) -> None:
         """Let the time of the work noted so far pass."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..machine import PAGE_BYTES
+from collections.abc import Awaitable, Sequence
+
 from .pagemap import NotResident, PageMap
 from .side import Side
 
@@ -16,22 +17,25 @@ class Space(PageMap):
         super().__init__()
         self._side = side
 
-    async def load(self, address: int, length: int) -> bytes:
+    def load(self, address: int, length: int) -> Awaitable[bytes]:
         """Read a range."""
-        if address % PAGE_BYTES + length <= PAGE_BYTES:
-            return await self._side.load(self.physical(address), length)
-        return b"".join([await self._side.load(at, piece) for at, piece in self.pieces(address, length)])
+        pieces = self.pieces(address, length)
+        return self._side.load(*pieces[0]) if len(pieces) == 1 else self._load(pieces)
 
-    async def load_physical(self, address: int, length: int) -> bytes:
+    async def _load(self, pieces: Sequence[tuple[int, int]]) -> bytes:
+        return b"".join([await self._side.load(at, piece) for at, piece in pieces])
+
+    def load_physical(self, address: int, length: int) -> Awaitable[bytes]:
         """Read by the address on the bus, as the NPU does."""
-        return await self._side.load(address, length)
+        return self._side.load(address, length)
 
-    async def store(self, address: int, payload: bytes) -> None:
+    def store(self, address: int, payload: bytes) -> Awaitable[None]:
         """Write a range."""
-        if address % PAGE_BYTES + len(payload) <= PAGE_BYTES:
-            await self._side.store(self.physical(address), payload)
-            return
+        pieces = self.pieces(address, len(payload))
+        return self._side.store(pieces[0][0], payload) if len(pieces) == 1 else self._store(pieces, payload)
+
+    async def _store(self, pieces: Sequence[tuple[int, int]], payload: bytes) -> None:
         start = 0
-        for at, piece in list(self.pieces(address, len(payload))):
+        for at, piece in pieces:
             await self._side.store(at, payload[start : start + piece])
             start += piece

@@ -68,6 +68,7 @@ class Paged:
 
     def __init__(self, pager: Pager, clock: CpuClock, track: ComputeTrack) -> None:
         self._pager, self._clock, self._track = pager, clock, track
+        self._usable: dict[tuple[PagedSegment, int, int, bool], int] = {}  # and the epoch in which it all was in memory
 
     async def _attempt(
         self,
@@ -78,30 +79,44 @@ class Paged:
         scratch: Sequence[PagedSegment] = (),
     ) -> T:
         """Use a segment; once more if the OS took a page of it, which shows as a fault and never as data."""
+        pager, space, lock = self._pager, self._pager.space, self._pager.lock
+        first, stop = (0, segment.pages) if pages is None else (pages.start, pages.stop)
+        key = segment, first, stop, bool(scratch)
         for last in (False, True):
-            waits = await self._loaded(segment, pages)
-            async with self._pager.lock:
-                # Scratch first: what it takes must not come from what is ensured after it.
-                for other in scratch:
-                    if not self._pager.whole(other):
-                        await self._pager.ensure(other)
-                if not self._pager.whole(segment, pages):
-                    await self._pager.ensure(segment, pages)
+            if self._clock.due:
+                await self._clock.settle()
+            if self._usable.get(key) == space.epoch and lock.take():
+                waits = False
+            else:
+                waits = await self._loaded(segment, pages)
+                await lock.acquire()
+            try:
+                if self._usable.get(key) != space.epoch:
+                    await self._ensure(segment, pages, scratch)
+                    self._usable[key] = space.epoch
                 if waits:
-                    self._track.start(self._track.name, self._pager.side.machine.now)
-                try:
-                    return await use()
-                except (BusFault, NpuJobFailed):
-                    if not await self._pager.reconcile() or last:
-                        raise
+                    self._track.start(self._track.name, pager.side.machine.now)
+                return await use()
+            except (BusFault, NpuJobFailed):
+                if not await pager.reconcile() or last:
+                    raise
+            finally:
+                lock.release()
         raise AssertionError("The second attempt returns or raises")
 
+    async def _ensure(self, segment: PagedSegment, pages: range | None, scratch: Sequence[PagedSegment]) -> None:
+        """Have all in memory, scratch first: what it takes must not come from what is ensured after it."""
+        for other in scratch:
+            if not self._pager.whole(other):
+                await self._pager.ensure(other)
+        if not self._pager.whole(segment, pages):
+            await self._pager.ensure(segment, pages)
+
     async def _loaded(self, segment: PagedSegment, pages: range | None) -> bool:
-        """Have what was computed so far take its time, and wait for the first loading of a segment.
+        """Wait for the first loading of a segment.
 
         Whether the forward pass, which was running, stands still until the segment can be used.
         """
-        await self._clock.settle()
         pager = self._pager
         waits = self._track.running and (
             pager.lock.held or not segment.loaded.is_set() or not pager.whole(segment, pages)
@@ -131,19 +146,18 @@ class PagedTensors(Paged):
         super().__init__(pager, clock, track)
         self._products, self._scratch = products, scratch
         self.comparison = Comparison(reference)
-        self._where: dict[str, tuple[PagedSegment, Tensor]] = {}
+        self._where: dict[str, tuple[PagedSegment, Tensor, int]] = {}  # and at which address
 
     def publish(self, segment: PagedSegment) -> None:
         """Make a segment's tensors known by name."""
         if segment.stored is None:
             raise ValueError(f"Only a segment with a directory can be published, not {segment.name!r}")
         for tensor in segment.stored.tensors:
-            self._where[tensor.name] = (segment, tensor)
+            self._where[tensor.name] = (segment, tensor, segment.address + tensor.offset)
 
     async def rows(self, name: str, indices: Sequence[int]) -> Int8:
         """Rows of an int8 table."""
-        segment, tensor = self._where[name]
-        at = segment.address + tensor.offset
+        segment, tensor, at = self._where[name]
 
         async def read() -> list[bytes]:
             return [await self._pager.space.load(at + i * tensor.row_bytes, tensor.row_bytes) for i in indices]
@@ -152,16 +166,13 @@ class PagedTensors(Paged):
 
     async def vector(self, name: str) -> Float:
         """A float32 vector."""
-        segment, tensor = self._where[name]
+        segment, tensor, at = self._where[name]
         length = -(-tensor.size // BEAT_BYTES) * BEAT_BYTES
-        return tensor.vector(
-            await self._attempt(segment, lambda: self._pager.space.load(segment.address + tensor.offset, length))
-        )
+        return tensor.vector(await self._attempt(segment, lambda: self._pager.space.load(at, length)))
 
     async def product(self, name: str, x: Int8) -> Int32:
         """Exact int32 product."""
-        segment, tensor = self._where[name]
-        at = segment.address + tensor.offset
+        segment, tensor, at = self._where[name]
         sums = await self._attempt(segment, lambda: self._products.product(name, tensor, at, x), scratch=self._scratch)
         self.comparison.add(name, x, sums)
         return sums
@@ -174,7 +185,7 @@ class PagedCache(Paged):
         self, *, pager: Pager, clock: CpuClock, track: ComputeTrack, config: ModelConfig, positions: int
     ) -> None:
         super().__init__(pager, clock, track)
-        self._config = config
+        self._kv_dim, self._row_bytes = config.kv_dim, self.row_bytes(config)
         self._used = [0] * config.layers
         (pages,) = self.layer_pages(config, positions)
         self.segments = [pager.add(f"kv.{layer}", Kind.KV, pages) for layer in range(config.layers)]
@@ -190,7 +201,7 @@ class PagedCache(Paged):
         return 2 * (-(-config.kv_dim * 4 // BEAT_BYTES) * BEAT_BYTES)
 
     def _pages(self, first: int, last: int) -> range:
-        size = self.row_bytes(self._config)
+        size = self._row_bytes
         return range(first * size // PAGE_BYTES, (last * size - 1) // PAGE_BYTES + 1)
 
     async def attend(self, layer: int, q: Float, k: Float, v: Float, position: int, *, cpu: Cpu) -> Float:
@@ -200,11 +211,10 @@ class PagedCache(Paged):
     async def append(self, layer: int, keys: Float, values: Float) -> None:
         """Add rows; pages are got as they are needed."""
         segment, start = self.segments[layer], self._used[layer]
-        half = self.row_bytes(self._config) // 8
-        rows = np.zeros((len(keys), 2, half), "<f4")
-        rows[:, 0, : self._config.kv_dim] = keys
-        rows[:, 1, : self._config.kv_dim] = values
-        at = segment.address + start * self.row_bytes(self._config)
+        rows = np.zeros((len(keys), 2, self._row_bytes // 8), "<f4")
+        rows[:, 0, : self._kv_dim] = keys
+        rows[:, 1, : self._kv_dim] = values
+        at = segment.address + start * self._row_bytes
         await self._attempt(
             segment,
             lambda: self._pager.space.store(at, rows.tobytes()),
@@ -215,9 +225,9 @@ class PagedCache(Paged):
     async def view(self, layer: int) -> tuple[Float, Float]:
         """All rows so far."""
         segment, used = self.segments[layer], self._used[layer]
-        length = used * self.row_bytes(self._config)
+        length = used * self._row_bytes
         raw = await self._attempt(
             segment, lambda: self._pager.space.load(segment.address, length), pages=self._pages(0, used)
         )
-        rows = np.frombuffer(raw, "<f4").reshape(used, 2, -1)[:, :, : self._config.kv_dim].astype(np.float32)
-        return np.ascontiguousarray(rows[:, 0]), np.ascontiguousarray(rows[:, 1])
+        rows = np.frombuffer(raw, "<f4").reshape(used, 2, -1)[:, :, : self._kv_dim]
+        return rows[:, 0], rows[:, 1]

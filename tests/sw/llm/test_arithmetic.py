@@ -21,7 +21,8 @@ def test_exp_is_correctly_rounded_almost_everywhere() -> None:
     x = np.linspace(-87, 88, 100_001).astype(np.float32)
     right = np.exp(x.astype(np.float64)).astype(np.float32)
     assert (a.exp(x) != right).mean() < 1e-4
-    assert np.array_equal(a.exp(np.float32([-np.inf, 0.0, 1000.0])), np.float32([0.0, 1.0, np.inf]))
+    with np.errstate(over="ignore"):
+        assert np.array_equal(a.exp(np.float32([-np.inf, 0.0, 1000.0])), np.float32([0.0, 1.0, np.inf]))
 
 
 def test_ordered_sum_goes_left_to_right_and_zeros_at_the_end_change_nothing(random: np.random.Generator) -> None:

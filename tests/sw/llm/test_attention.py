@@ -154,7 +154,7 @@ def test_whoever_multiplies_is_asked_for_one_product_of_scores_and_one_of_values
     counts: Counter[Work] = Counter()
 
     class CountingCpu:
-        async def charge(self, work: Work, count: int) -> None:
+        def charge(self, work: Work, count: int) -> None:
             counts[work] += count
 
     cache = Elsewhere(LONG)

@@ -86,7 +86,7 @@ def test_reference_products_are_exact_at_the_extremes(depth: int) -> None:
     random = np.random.default_rng(SEED)
     x = random.integers(-127, 128, (5, depth)).astype(np.int8)
     x[0], x[1] = 127, -127
-    got = ImageTensors(model).multiply("layers.0.down", x)
+    got = drive(ImageTensors(model).product("layers.0.down", x))
     assert got.dtype == np.int32
     assert np.array_equal(got, x.astype(np.int64) @ weights.astype(np.int64))
 

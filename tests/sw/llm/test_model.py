@@ -37,7 +37,7 @@ class CountingCpu:
     def __init__(self) -> None:
         self.counts: Counter[Work] = Counter()
 
-    async def charge(self, work: Work, count: int) -> None:
+    def charge(self, work: Work, count: int) -> None:
         assert count > 0
         self.counts[work] += count
 

@@ -296,7 +296,7 @@ def test_a_job_list_serves_for_as_many_tokens_as_a_tile_has_rows() -> None:
         if point.startswith("token:"):
             products = phone.serving._products
             assert not isinstance(products, CpuProducts)
-            lists.append(sum("scores" in key[0] for key in products._pool._programs))
+            lists.append(sum("scores" in key[0] for key in products._pool._lists))
 
     result = serve_fast(kv="int8", tokens=30, hook=look)
     tiles = {-(-(result["prompt_tokens"] + token) // 16) for token in range(30)}

@@ -8,7 +8,7 @@ from flexserve_sw.machine import PAGE_BYTES
 from flexserve_sw.npu import Caps, encode_program, gemm_program
 from flexserve_sw.platforms import load_platform
 from flexserve_sw.serving.joblists import JobLists
-from flexserve_sw.serving.npu import NpuProducts
+from flexserve_sw.serving.products import strides
 from flexserve_sw.serving.side import Side
 from flexserve_sw.serving.space import NotResident, Space
 
@@ -34,7 +34,7 @@ def test_list_by_pattern_is_the_list_made_anew_wherever_the_pages_are(seed: int)
     caps, space = Caps(), laid_out(random, 400)
     lists = JobLists(space, caps)
     for m, k, n in SIZES * 4:
-        a_stride, c_stride = NpuProducts.strides(k, n, caps)
+        a_stride, c_stride = strides(k, n, caps)
         a, w, c = (int(page) * PAGE_BYTES for page in (0, random.integers(40, 300), 20))
         w += int(random.choice([0, 48, 16]))
         size = caps.tiles(k) * caps.tiles(n) * caps.n * caps.n

@@ -17,7 +17,7 @@ from flexserve_sw.npu import (
     requantise,
 )
 from flexserve_sw.platforms import load_platform
-from flexserve_sw.serving.npu import NpuProducts
+from flexserve_sw.serving.products import strides
 from flexserve_sw.serving.side import Side
 from flexserve_sw.serving.space import NotResident, Space
 
@@ -41,7 +41,7 @@ def scattered(pages: int, order: np.random.Generator | None, first: int = 0x8_00
 def test_a_gemm_over_scattered_pages_gives_the_same_sums(n: int, m: int, k: int, columns: int, int8: bool) -> None:
     random = np.random.default_rng(SEED)
     caps = Caps(n=n, a_words=1024, w_words=1024, c_rows=512)
-    a_stride, c_stride = NpuProducts.strides(k, columns, caps)
+    a_stride, c_stride = strides(k, columns, caps)
     x = random.integers(-128, 128, (m, k), dtype=np.int8)
     w = random.integers(-128, 128, (k, columns), dtype=np.int8)
     packed = pack_weights(w, n)

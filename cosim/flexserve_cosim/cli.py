@@ -249,11 +249,11 @@ def bench_fpga_command(
     design: Annotated[
         list[str] | None, typer.Option(help="filter, filter-small, filter-cached or npu-8x8; repeatable, default all.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Part: LFE5UM5G-85F-8, LFE5U-85F-8, LFE5U-85F-7 or LFE5U-85F-6.")
+    ] = "LFE5UM5G-85F-8",
     place: Annotated[bool, typer.Option(help="Place, for the frequency.")] = True,
-    route: Annotated[
-        bool | None,
-        typer.Option(help="Route too; without, the frequency is an estimate. By default all but the NPU."),
-    ] = None,
+    route: Annotated[bool, typer.Option(help="Route too; without, the frequency is an estimate.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds that one tool may take.")] = 3600,
     json: Annotated[Path | None, typer.Option(help="Write every figure.")] = None,
 ) -> None:
@@ -261,7 +261,10 @@ def bench_fpga_command(
     from .commands.bench import FpgaOptions, bench_fpga
 
     bench_fpga(
-        FpgaOptions(designs=tuple(design or ()), place=place, route=route, timeout=timeout, json=json), console()
+        FpgaOptions(
+            designs=tuple(design or ()), device=device, place=place, route=route, timeout=timeout, json=json
+        ),
+        console(),
     )
 
 

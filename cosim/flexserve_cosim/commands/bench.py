@@ -19,7 +19,7 @@ from flexserve_sw.errors import UserError
 from ..compiler import build_root
 from ..fastbench.jobs import NAMES
 from ..fastbench.suite import compare_machines
-from ..fpga import DEVICE, Cost, cost_of
+from ..fpga import DEVICES, Cost, cost_of
 from ..membench.figures import Figure
 from ..membench.stream import cache_figures
 from ..membench.suite import GROUPS, LARGE, measure, measure_cached, measure_large
@@ -27,7 +27,7 @@ from ..outputs import PendingFile, pending
 from ..toolchain import find_toolchain
 
 __all__ = [
-    "DESIGNS", "UNROUTED", "FastOptions", "FpgaOptions", "MemoryOptions", "bench_fast", "bench_fpga", "bench_memory",
+    "DESIGNS", "FastOptions", "FpgaOptions", "MemoryOptions", "bench_fast", "bench_fpga", "bench_memory",
     "figure_table",
 ]  # fmt: skip
 
@@ -51,8 +51,6 @@ DESIGNS: dict[str, tuple[str, SocParams]] = {
     "npu-8x8": ("npu", SocParams(npu=NpuParams(n=8))),
 }
 """Designs whose cost in an FPGA is measured: the filter by default, a small one, one for 16 GiB, and an NPU."""
-UNROUTED = frozenset({"npu-8x8"})
-"""Designs that are only placed unless routing is asked for: the router was stopped with 19,000 wires still shared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +169,9 @@ class FpgaOptions:
     """The command line of ``flexserve bench fpga``; see its help."""
 
     designs: tuple[str, ...]
+    device: str
     place: bool
-    route: bool | None
+    route: bool
     timeout: float
     json: Path | None
 
@@ -182,19 +181,25 @@ def bench_fpga(options: FpgaOptions, console: Console) -> None:
     unknown = set(options.designs) - set(DESIGNS)
     if unknown:
         raise UserError(f"Designs are {', '.join(DESIGNS)}, not {', '.join(sorted(unknown))}.")
+    if options.device not in DEVICES:
+        raise UserError(f"Devices are {', '.join(DEVICES)}, not {options.device}.")
     costs: list[Cost] = []
     with pending(options.json) as (json,):
         for name in options.designs or tuple(DESIGNS):
             ip, params = DESIGNS[name]
             console.print(f"Synthesising {name} (minutes)", highlight=False)
             folder = build_root() / "fpga" / name
-            route = name not in UNROUTED if options.route is None else options.route
-            costs.append(cost_of(name, ip, params, folder, place=options.place, route=route, timeout=options.timeout))
+            costs.append(
+                cost_of(
+                    name, ip, params, folder, device=options.device, place=options.place, route=options.route,
+                    timeout=options.timeout,
+                )
+            )  # fmt: skip
         if json is not None:
-            json.write_json({"device": DEVICE, "designs": [asdict(cost) for cost in costs]})
+            json.write_json({"device": options.device, "designs": [asdict(cost) for cost in costs]})
     for cost in costs:
         console.print(_block_table(cost))
-    table = Table(title=DEVICE, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=options.device, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("design", "LUT4", "carry", "FF", "LUT RAM", "block RAM", "DSP", "MHz"):
         table.add_column(column, justify="left" if column == "design" else "right")
     for cost in costs:

@@ -16,6 +16,11 @@ _GROUP = 4
 """Lanes that share the registers which say what is added: all of them lie too far from each other in an FPGA."""
 
 
+def _groups(n):
+    """Number and bits of each group of lanes."""
+    return [(lane // _GROUP, slice(ACC_WIDTH * lane, ACC_WIDTH * (lane + _GROUP))) for lane in range(0, n, _GROUP)]
+
+
 class Accumulator(wiring.Component):
     """``rows`` rows of N int32 in at least four banks, so that some are read out while another accumulates.
 
@@ -72,18 +77,14 @@ class Accumulator(wiring.Component):
         written = Signal(ACC_WIDTH * n)
         w_row = Signal(range(self._rows))
         w_en = Signal()
-        # Stage j is j + 1 cycles after the read.
-        add_banks, read_banks = (
-            [Signal(range(count), name=f"{name}_bank_{stage}") for stage in range(2)] for name in ("add", "read")
-        )
+        # A cycle after the read.
+        add_bank, read_bank = Signal(range(count)), Signal(range(count))
         held = Signal(ACC_WIDTH * n)
         m.d.comb += self.read_ok.eq(~(self.ahead_en & (self.ahead_row[bits:] == self.read_row[bits:])) & ~self.scrub)
         m.d.sync += [
             w_en.eq(self.en),
-            add_banks[0].eq(self.ahead_row[bits:]),
-            add_banks[1].eq(add_banks[0]),
-            read_banks[0].eq(self.read_row[bits:]),
-            read_banks[1].eq(read_banks[0]),
+            add_bank.eq(self.ahead_row[bits:]),
+            read_bank.eq(self.read_row[bits:]),
         ]
         current = self._current(m, held, written, w_en, w_row)
         banks = []
@@ -106,11 +107,14 @@ class Accumulator(wiring.Component):
                 bank.scrub.eq(self.scrub),
                 bank.scrub_addr.eq(self.scrub_addr),
             ]
-        for chosen, shown in ((add_banks[1], held), (read_banks[1], self.read_data)):
-            with m.Switch(chosen):
-                for index, bank in enumerate(banks):
-                    with m.Case(index):
-                        m.d.comb += shown.eq(bank.r_data)
+        for name, chosen, shown in (("add", add_bank, held), ("read", read_bank, self.read_data)):
+            for group, place in _groups(n):
+                late = Signal(range(count), name=f"{name}_bank_{group}", attrs={"keep": 1})
+                m.d.sync += late.eq(chosen)
+                with m.Switch(late):
+                    for index, bank in enumerate(banks):
+                        with m.Case(index):
+                            m.d.comb += shown[place].eq(bank.r_data[place])
         with m.If(self.en):
             m.d.sync += w_row.eq(self.row)
             for lane in range(n):
@@ -141,8 +145,7 @@ class Accumulator(wiring.Component):
         with m.If(w_en):
             m.d.sync += passing.eq(written)
         m.d.sync += past.eq(passing)
-        for group in range(0, self._n, _GROUP):
-            place = slice(ACC_WIDTH * group, ACC_WIDTH * min(group + _GROUP, self._n))
+        for group, place in _groups(self._n):
             names = ("fourth_late", "third_late", "second_late", "first_late", "adding", "add_late")
             values = (fourth, third, second, first, add[0], add[1])
             late = {name: Signal(name=f"{name}_{group}", attrs={"keep": 1}) for name in names}

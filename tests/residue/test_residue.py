@@ -42,7 +42,8 @@ def test_a_scrub_leaves_reset_values_in_all_state_whatever_was_there(params, tmp
     assert all(any(entry.covers(name) for name in left) for entry in reasons)
     memories = [element for element in found if element.name.endswith(" words")]
     bits = 8 * params.n * (params.a_words + params.w_words + params.q_words) + 32 * params.n * params.c_rows
-    assert sum(element.bits for element in memories) == bits + 64 * (129 + 144)
+    queues = 64 * (129 + 144) + 32 * (18 + params.bus.addr_width)
+    assert sum(element.bits for element in memories) == bits + queues
     assert len(found) > 250
     largest = max(64, min(params.a_words, 1024))
     assert cycles <= largest + 4

@@ -84,7 +84,7 @@ class Dispatcher(wiring.Component):
 
     Latency and ordering
     --------------------
-    Eleven cycles per descriptor. One multiplier serves all checks in turn; what depends on a descriptor is in registers
+    Ten cycles per descriptor. One multiplier serves all checks in turn; what depends on a descriptor is in registers
     a cycle before it is needed.
     """
 

@@ -42,7 +42,7 @@ class ParameterMemory(wiring.Component):
 
     Latency and ordering
     --------------------
-    Read latency one cycle. A read in the cycle of a write to the same row returns what it held before.
+    Read latency one cycle. What a read in the cycle of a write to the same row returns is not to be used.
     """
 
     def __init__(self, *, n: int, words: int):

@@ -39,7 +39,7 @@ class Scratchpad(wiring.Component):
     Latency and ordering
     --------------------
     Read latency one cycle, ``late``: two. A read in the cycle of a write to the same word returns what the word held
-    before.
+    before in simulation, anything in an FPGA: nobody uses it.
     """
 
     def __init__(self, *, width: int, depth: int, late: bool = False):

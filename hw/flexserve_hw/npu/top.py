@@ -266,7 +266,8 @@ class FlexNpu(wiring.Component):
             frames.row.eq(self._execute.row),
             frames.beat_read.eq(load.r.valid & load.r.ready),
             frames.beat_written.eq(store.w.valid & store.w.ready),
-            frames.scrub.eq(self._scrubbing),
+            # As long as the units are cleared: until then, what is on the bus may still be counted.
+            frames.scrub.eq(self._scrubbing | self._scrub_memories),
             self.irq_n.eq(frames.irq_n),
             self.irq_s.eq(frames.irq_s),
             fetch.start.eq(start),

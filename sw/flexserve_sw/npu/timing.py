@@ -20,7 +20,7 @@ __all__ = ["JobTimes", "job_bursts", "job_cycles", "job_times"]
 _START = 6
 """Cycles from the doorbell's write to the request of the first descriptors: both are shown from registers."""
 
-_DISPATCH = 11
+_DISPATCH = 10
 """Cycles from descriptor to descriptor in the dispatcher."""
 
 _QUEUE = 6

@@ -182,6 +182,24 @@ def test_unknown_ip_lists_the_known_ones(tmp_path: Path) -> None:
     assert not (tmp_path / "v").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [(("--device", "XC7A35T"), "LFE5UM5G-85F-8, LFE5U-85F-8"), (("--design", "toaster"), "filter-small")],
+)
+def test_fpga_bench_lists_what_it_knows(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, str],
+    known: str,
+) -> None:
+    done = in_process(capsys, monkeypatch, "bench", "fpga", *options, "--json", tmp_path / "fpga.json")
+    assert is_one_sentence(done), done
+    assert options[1] in done.stderr
+    assert known in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
 def test_option_that_does_not_exist_ends_with_2_and_no_traceback() -> None:
     done = flexserve("run", "--colour", "red")
     assert done.returncode == 2

@@ -170,10 +170,10 @@ class Campaign:
         self._search("deep formal", self._left(), DEEP, tell)
 
     def _search(self, step: str, mutants: Iterable[Mutant], limits: dict[str, Any], tell: Tell) -> None:
-        todo = [mutant for mutant in mutants if step not in self.result(mutant)]
-        if todo:
+        untried = [mutant for mutant in mutants if step not in self.result(mutant)]
+        if untried:
             models = self._models()
-            self._each(todo, step, lambda mutant: self._refuted(models, mutant.number, limits), tell)
+            self._each(untried, step, lambda mutant: self._refuted(models, mutant.number, limits), tell)
 
     def _refuted(self, models: Sequence[formal.MutantModel], number: int, limits: dict[str, Any]) -> str | None:
         """The first proof with a refuted claim, or None; of those that the mutant has a place in."""

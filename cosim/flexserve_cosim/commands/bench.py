@@ -189,12 +189,8 @@ def bench_fpga(options: FpgaOptions, console: Console) -> None:
             ip, params = DESIGNS[name]
             console.print(f"Synthesising {name} (minutes)", highlight=False)
             folder = build_root() / "fpga" / name
-            costs.append(
-                cost_of(
-                    name, ip, params, folder, device=options.device, place=options.place, route=options.route,
-                    timeout=options.timeout,
-                )
-            )  # fmt: skip
+            how = {"place": options.place, "route": options.route}
+            costs.append(cost_of(name, ip, params, folder, device=options.device, timeout=options.timeout, **how))
         if json is not None:
             json.write_json({"device": options.device, "designs": [asdict(cost) for cost in costs]})
     for cost in costs:

@@ -66,7 +66,8 @@ class FlexNpu(wiring.Component):
         nothing runs, nothing is queued and nothing is on the bus. No frame may be live while ``drain`` is high.
     scrub : In(1), scrubbed : Out(1)
         Request, only while drained, held until ``scrubbed``: every memory and every register that a job touched is
-        zero. ``scrubbed`` stays until ``scrub`` falls.
+        zero. ``scrubbed`` stays until ``scrub`` falls. Later, registers at the port follow what its wires carry without
+        ``valid``, which the SoC's interconnect holds at zero.
     irq_n, irq_s : Out(1)
     phase : Out(Phase)
         Probe.

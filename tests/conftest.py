@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "rtl: needs Verilator and a C++ compiler; builds and runs the RTL simulator")
+    config.addinivalue_line("markers", "interpreted: reaches into the software as compiled modules do not let it")
 
 
 @pytest.fixture(scope="session")

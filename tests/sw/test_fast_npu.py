@@ -133,6 +133,7 @@ def test_both_sides_of_a_product_may_begin_at_the_same_place() -> None:
     run(program)
 
 
+@pytest.mark.interpreted
 def test_a_job_that_met_a_page_in_its_scrub_is_done_at_once_when_the_page_is_there_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,14 +1,12 @@
 """A job that is recognised as a product does to memory, and leaves in the NPU, what its descriptors do one by one."""
 
-from weakref import WeakValueDictionary
-
 import numpy as np
 import pytest
 
 from flexserve_sw import npu
 from flexserve_sw.fast.memory import DRAM_BASE as BASE
 from flexserve_sw.fast.memory import Dram, DramTiming
-from flexserve_sw.fast.product import Product
+from flexserve_sw.fast.product import Matrices, Product
 from flexserve_sw.fast.program import Program
 from flexserve_sw.regs import NpuSpace
 
@@ -16,11 +14,9 @@ SIZE = 1 << 19
 A, W, C = BASE + 0x1000, BASE + 0x2_0000, BASE + 0x5_0000
 
 
-class Place(Dram):
+def memory(seed: int) -> Dram:
     """Memory with random contents, as the golden executor and as a product see it."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(size=SIZE, timing=DramTiming(), seed=seed)
+    return Dram(size=SIZE, timing=DramTiming(), seed=seed)
 
 
 def gemm(m: int, k: int, n: int, caps: npu.Caps) -> list[npu.Descriptor]:
@@ -32,7 +28,7 @@ def gemm(m: int, k: int, n: int, caps: npu.Caps) -> list[npu.Descriptor]:
 
 def find(program: list[npu.Descriptor], caps: npu.Caps) -> Product | None:
     """What the machine finds in the encoded list."""
-    return Program(npu.encode_program(program), caps, DramTiming()).product(WeakValueDictionary())
+    return Program(npu.encode_program(program), caps, DramTiming()).product(Matrices())
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -45,7 +41,7 @@ def test_product_equals_the_descriptors_in_memory_and_in_the_scratchpads(seed: i
     assert product is not None
     state, left = (npu.NpuState(caps) for _ in range(2))
     for contents in (seed, seed, seed + 1000):
-        expected, found = Place(contents), Place(contents)
+        expected, found = memory(contents), memory(contents)
         npu.execute(program, expected.read, expected.write, caps, state=state)
         read = product.run(found)
         assert np.array_equal(found.memory.bytes, expected.memory.bytes)
@@ -70,7 +66,7 @@ def test_lists_over_other_pages_are_told_apart(seed: int) -> None:
         ]  # fmt: skip
         product = find(job, caps)
         assert product is not None
-        expected, found = Place(seed), Place(seed)
+        expected, found = memory(seed), memory(seed)
         npu.execute(job, expected.read, expected.write, caps)
         product.run(found)
         assert np.array_equal(found.memory.bytes, expected.memory.bytes)
@@ -96,7 +92,7 @@ def test_changed_weights_are_seen() -> None:
     program = gemm(1, 16, 16, caps)
     product = find(program, caps)
     assert product is not None
-    place = Place(1)
+    place = memory(1)
     place.write(A, bytes([1]) + bytes(15))
     for value in (3, 4):
         place.write(W, npu.pack_weights(np.full((16, 16), value, np.int8), caps.n))

@@ -60,7 +60,7 @@ def check_everywhere(program, whole, begin, caps, rng):
     """Stop ``program`` all over; what is left must give what ``whole`` holds. Returns whether it ever reads less."""
     everything, less = whole.read_bytes, False
     everywhere = range(len(program) + 1)
-    for kept in everywhere if len(program) < 20 else sorted(rng.choice(everywhere, 12, replace=False)):
+    for kept in everywhere if len(program) < 20 else sorted(rng.choice(everywhere, 12, replace=False).tolist()):
         stopped = Ram()
         stopped.bytes[:] = begin
         for store in program[:kept]:

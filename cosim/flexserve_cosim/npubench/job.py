@@ -19,12 +19,12 @@ from flexserve_sw.npu import (
     Gemm,
     Requantise,
     encode_program,
-    gemm_program,
     job_cycles,
     pack_parameters,
     pack_weights,
     packed_program,
     requantise,
+    single_program,
 )
 from flexserve_sw.regs import (
     FLEX_NORMAL,
@@ -209,7 +209,7 @@ async def measure(machine: Machine, argument: dict[str, Any], emit: Callable[[di
             at = products[-1].end
         gemms = [product.gemm for product in products]
         alone = len(gemms) == 1
-        program = gemm_program(**vars(gemms[0]), caps=work.caps) if alone else packed_program(gemms, work.caps)
+        program = single_program(gemms[0], work.caps) if alone else packed_program(gemms, work.caps)
         if at + len(program) * DESCRIPTOR_BYTES > work.size:
             raise ValueError(f"GEMMs {sizes!r} do not fit {work.size} bytes")
         for product in products:

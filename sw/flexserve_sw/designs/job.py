@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -195,7 +196,7 @@ def _result(
             "npu_latency_cycles": npu_latency,
             "npu_jobs_resumed": phone.serving.resumed,
         },
-        "pages_moved": vars(phone.serving.pager.statistics),
+        "pages_moved": asdict(phone.serving.pager.statistics),
         "cma_pages_migrated": phone.os.cma.migrated,
         "world_switches": switches,
         "violations": violations,

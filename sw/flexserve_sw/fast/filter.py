@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import ClassVar, NamedTuple
 
 from ..machine import BEAT_BYTES, PAGE_BYTES, BusFault, Response, World
 from .kernel import Hardware, Line, Steps
+from .master import Master
 from .memory import Channel, Dram
 from .pages import PageSide
 from .regions import Access, Regions
 
-__all__ = ["Answer", "Filter", "Master"]
+__all__ = ["Answer", "Filter"]
 
 FILTER_LATENCY = 2
 """Cycles that the filter adds to an allowed access."""
@@ -23,21 +23,6 @@ DENIAL_LATENCY = 4
 """Cycles to the first beat of a denied access, whatever the reason."""
 OUTSTANDING = 8
 """Bursts that a transfer keeps in flight."""
-
-
-class Master(Enum):
-    """Masters on the interconnect: index on the filter's ID, and NSAID."""
-
-    NORMAL_CPU = (0, 0)
-    SECURE_CPU = (1, 0)
-    NPU = (2, 1)
-    STORAGE = (3, 2)
-    HOSTILE = (4, 3)
-
-    __hash__ = object.__hash__  # as of World: a member is itself alone
-
-    def __init__(self, index: int, nsaid: int) -> None:
-        self.index, self.nsaid = index, nsaid
 
 
 @dataclass

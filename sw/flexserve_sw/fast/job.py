@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from ..machine import PAGE_BYTES, BusFault, Response, World
 from ..npu import DESCRIPTOR_BYTES, NpuFaulted, NpuState, job_bursts, perform
 from ..regs import NpuFault
-from .filter import Filter, Master
+from .filter import Filter
 from .kernel import Hardware
+from .master import Master
 from .memory import Dram, DramTiming
 from .product import Matrices, Operands
 from .program import Program, Traffic
@@ -57,7 +57,7 @@ class Memories:
         self._state = state
         self._left: dict[Program, Operands] = {}
         self.programs: dict[bytes, Program] = {}
-        self.matrices: Matrices = WeakValueDictionary()
+        self.matrices = Matrices()
         self._listed: dict[tuple[Port, int, int], tuple[int, Program]] = {}
 
     @property
@@ -170,7 +170,7 @@ class Job:
         self._next = 0
         self._stepwise = False
         self._running = True
-        self._missing: int | None = None
+        self._missing = -1  # descriptor whose fetch was refused
         if count == 0 or address % DESCRIPTOR_BYTES:
             self._program = memories.program(b"", port.dram.timing)
             self._plan(REFUSAL_CYCLES, lambda: self._fail(NpuFault.BAD_DESCRIPTOR, 0, address))
@@ -182,7 +182,7 @@ class Job:
         if Filter.listener is not None:
             for burst, write in job_bursts(program.descriptors):
                 port.filter.heard(burst, port.world, write=write)
-        if self._missing is None and program.whole and port.reaches_all(program):
+        if self._missing < 0 and program.whole and port.reaches_all(program):
             self._plan(program.cycles, self._end)
             return
         self._stepwise = True
@@ -191,7 +191,7 @@ class Job:
     def _find(self, count: int) -> Program:
         """Fetch the list."""
         program = self._memories.program(self._fetch(count), self._port.dram.timing)
-        if self._missing is None:
+        if self._missing < 0:
             self._memories.note(self._port, self._address, count, program)
         return program
 
@@ -300,7 +300,7 @@ class Job:
             self._plan(program.when[self._next], self._step)
             return
         now = self._port.hardware.now - self._start
-        if self._missing is not None and program.cut is None:
+        if self._missing >= 0 and program.cut is None:
             place = self._address + self._missing * DESCRIPTOR_BYTES
             missing = self._missing
             self._plan(max(now, program.handed), lambda: self._fail(NpuFault.FETCH_ERROR, missing, place))

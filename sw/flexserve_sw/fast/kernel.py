@@ -56,7 +56,7 @@ class Kernel(Tasks):
         self.now = 0
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._planned = 0
-        self._limit: float = 0
+        self._limit = 0.0
 
     def at(self, cycle: int, action: Callable[[], None]) -> None:
         """Plan an action for a cycle that is not over."""
@@ -105,7 +105,7 @@ class Kernel(Tasks):
 
         Raises what the task raised; ``RuntimeError`` if everything waits on something that can't come, or at the limit.
         """
-        self._limit = float("inf") if limit is None else limit
+        self._limit = float("inf") if limit is None else float(limit)
         agenda = self._agenda
         try:
             while True:
@@ -122,7 +122,7 @@ class Kernel(Tasks):
                 while agenda and agenda[0][0] == cycle:
                     heapq.heappop(agenda)[2]()
         finally:
-            self._limit = 0
+            self._limit = 0.0
         result = task.result
         lost = self.lost()
         if lost is not None:

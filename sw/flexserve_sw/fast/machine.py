@@ -12,10 +12,11 @@ from ..machine import WINDOW_GRANULE, BusFault, Event, Initiator, Interrupt, Mem
 from ..npu import Caps, NpuState
 from ..regs import FLEX_NORMAL, FLEX_SECURE, GATE_NORMAL, GATE_SECURE, NPU_NORMAL, NPU_SECURE, STORAGE, TZC, Block
 from ..tasks import Latch, SimTask
-from .filter import Filter, Master
+from .filter import Filter
 from .gate import NpuGate
 from .job import Memories
 from .kernel import Hardware, Kernel, Line
+from .master import Master
 from .memory import Dram, DramTiming, FlashTiming
 from .npu import Npu
 from .registers import FULL, Frame, Register, Value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,9 @@ from .reach import Places, Reach, Reached
 from .tracer import PAGE_SHIFT, GroupShape, ProductShape
 
 __all__ = ["Matrices", "Operands", "Product"]
+
+_MATRICES = 512
+"""Right sides that are kept."""
 
 Operands = dict[int, bytes]
 """Bytes of memory by where they begin."""
@@ -63,8 +65,21 @@ class Matrix:
         self._found = None
 
 
-Matrices = WeakValueDictionary[tuple[int, bytes, bytes], Matrix]
-"""Right sides in use, by where they lie: jobs of several rows and of one multiply with the same."""
+class Matrices:
+    """Right sides by where they lie: jobs of several rows and of one multiply with the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, bytes, bytes], Matrix] = {}
+
+    def find(self, reach: Reach, starts: Places, k: int) -> Matrix:
+        """The right side that a reach in places has; one that has been forgotten is not shared any more."""
+        key = k, starts.tobytes(), reach.ends(starts).tobytes()
+        matrix = self._known.get(key)
+        if matrix is None:
+            if len(self._known) == _MATRICES:
+                self._known.pop(next(iter(self._known)))
+            matrix = self._known[key] = Matrix(reach, starts, k)
+        return matrix
 
 
 class _Group:
@@ -73,11 +88,7 @@ class _Group:
     def __init__(self, shape: GroupShape, left: Places, right: Places, put: Places, matrices: Matrices) -> None:
         self._shape = shape
         self._left, self._put = Reached(shape.left, left, 1), Reached(shape.put, put, 4)
-        key = shape.k, right.tobytes(), shape.right.ends(right).tobytes()
-        matrix = matrices.get(key)
-        if matrix is None:
-            matrix = matrices[key] = Matrix(shape.right, right, shape.k)
-        self._matrix = matrix
+        self._matrix = matrices.find(shape.right, right, shape.k)
 
     def run(self, contents: Contents) -> None:
         """Multiply, and store."""

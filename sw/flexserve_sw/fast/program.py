@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -175,7 +175,6 @@ def _abstract(encoded: bytes) -> tuple[bytes, list[int]]:
     return abstract.tobytes(), list(numbers)
 
 
-@dataclass(eq=False)
 class Program:
     """A job list as the NPU finds it in memory.
 
@@ -215,27 +214,10 @@ class Program:
         Who ran it last, and when things were as they are; and whether nothing of it was refused then.
     """
 
-    encoded: bytes
-    caps: Caps
-    memory: DramTiming
-    cut: tuple[NpuFault, int] | None = field(init=False)
-    when: tuple[int, ...] = field(init=False)
-    handed: int = field(init=False)
-    cycles: int = field(init=False)
-    stalls: int | None = field(init=False)
-    traffic: Traffic = field(init=False)
-    reads: frozenset[int] = field(init=False)
-    writes: frozenset[int] = field(init=False)
-    whole: bool = field(init=False)
-    wanted: tuple[float, float] = field(init=False)
-    found: Product | None = field(init=False, default=None)
-    circumstances: object = field(init=False, default=None)
-    reaches: bool = field(init=False, default=False)
-    _sought: bool = field(init=False, default=False)
-
-    def __post_init__(self) -> None:
-        abstract, self._pages = _abstract(self.encoded)
-        shape = self._shape = _shape(abstract, self.caps, self.memory)
+    def __init__(self, encoded: bytes, caps: Caps, memory: DramTiming) -> None:
+        self.encoded, self.caps, self.memory = encoded, caps, memory
+        abstract, self._pages = _abstract(encoded)
+        shape = self._shape = _shape(abstract, caps, memory)
         self.cut, self.when, self.handed, self.cycles = shape.cut, shape.when, shape.handed, shape.cycles
         self.stalls, self.traffic = shape.stalls, shape.traffic
         self.whole = shape.cut is None and shape.stalls is None
@@ -245,12 +227,18 @@ class Program:
             frozenset([self._pages[number] + behind for number, behind in pages])
             for pages in (shape.reads, shape.writes)
         )
+        self.found: Product | None = None
+        self.circumstances: Any = None
+        self.reaches = self._sought = False
+        self._descriptors: tuple[Descriptor, ...] | None = None
 
-    @cached_property
+    @property
     def descriptors(self) -> tuple[Descriptor, ...]:
         """With addresses in memory."""
-        starts = range(0, len(self._shape.descriptors) * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES)
-        return tuple(decode(self.encoded[start : start + DESCRIPTOR_BYTES]) for start in starts)
+        if self._descriptors is None:
+            starts = range(0, len(self._shape.descriptors) * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES)
+            self._descriptors = tuple([decode(self.encoded[start : start + DESCRIPTOR_BYTES]) for start in starts])
+        return self._descriptors
 
     def product(self, matrices: Matrices) -> Product | None:
         """The job as a product of matrices, of which those on the right may be known; None if it is none."""

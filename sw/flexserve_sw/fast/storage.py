@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..machine import BEAT_BYTES, PAGE_BYTES, Memory, Response, World
 from ..regs import STORAGE, Storage
-from .filter import Filter, Master
+from .filter import Filter
 from .kernel import Hardware, Line, Routine, Signal
+from .master import Master
 from .memory import FlashTiming
 from .registers import Frame, Interrupts, Register, Trigger, Value, View
 

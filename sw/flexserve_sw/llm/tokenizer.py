@@ -176,8 +176,8 @@ def read_llama2c_tokenizer(path: str | Path) -> Tokenizer:
         raise UserError(f"Tokenizer {path} holds {len(pieces)} tokens; it is empty or no llama2.c tokenizer.")
     try:
         return Tokenizer(pieces=tuple(pieces), scores=tuple(scores))
-    except ValueError as error:
-        raise UserError(f"Tokenizer {path} is damaged: {error}.") from error
+    except ValueError as damage:
+        raise UserError(f"Tokenizer {path} is damaged: {damage}.") from damage
 
 
 def write_llama2c_tokenizer(path: str | Path, pieces: Sequence[bytes], scores: Sequence[float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +31,8 @@ LAYERS = ((196, 144, 64), (49, 256, 128))
 _BY = Initiator.NORMAL_CPU
 _ORDER = 4
 """Pages of a layer's block of memory, as a power of two."""
+_PIECE = 64 * 1024
+"""Bytes that are written at once."""
 
 Int8 = npt.NDArray[np.int8]
 
@@ -115,8 +116,8 @@ class VisionStream:
         return _Layer(block, rows, weights, bias, multiplier, shift, a_at, c_at, (list_at, len(program)))
 
     async def _write(self, address: int, content: bytes) -> None:
-        for piece in _pieces(len(content)):
-            await self.machine.store(address + piece.start, content[piece], by=_BY)
+        for start in range(0, len(content), _PIECE):
+            await self.machine.store(address + start, content[start : start + _PIECE], by=_BY)
 
     async def serve(self, frames: int | None = None) -> None:
         """Compute ``frames`` of them, or until ``stopped``."""
@@ -154,8 +155,3 @@ class VisionStream:
             "recalled": [turn.recalled for turn in self.turns],
             "computed": [turn.computed for turn in self.turns],
         }
-
-
-def _pieces(length: int, size: int = 64 * 1024) -> Iterator[slice]:
-    for start in range(0, length, size):
-        yield slice(start, min(length, start + size))

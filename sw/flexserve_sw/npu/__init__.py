@@ -15,7 +15,7 @@ from .descriptors import (
     pack_weights,
 )
 from .model import NpuFaulted, NpuStalled, NpuState, check, execute, perform, requantise, run_job, stalls
-from .program import Gemm, Requantise, gemm_program, packed_program
+from .program import Gemm, Requantise, gemm_program, packed_program, single_program
 from .resume import remainder
 from .timing import JobTimes, job_bursts, job_cycles, job_times
 
@@ -49,5 +49,6 @@ __all__ = [
     "remainder",
     "requantise",
     "run_job",
+    "single_program",
     "stalls",
 ]

@@ -347,8 +347,8 @@ def run_job(
             raise NpuFaulted(NpuFault.FETCH_ERROR, index, place)
         try:
             encoded = read_memory(place, DESCRIPTOR_BYTES)
-        except BusFault as error:
-            raise NpuFaulted(NpuFault.FETCH_ERROR, index, place) from error
+        except BusFault as refused:
+            raise NpuFaulted(NpuFault.FETCH_ERROR, index, place) from refused
         try:
             descriptor = decode(encoded)
         except ValueError as error:

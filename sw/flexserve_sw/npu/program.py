@@ -12,7 +12,7 @@ from .descriptors import CHANNEL_BYTES, Caps, Descriptor, Load, Matmul, Store
 from .plan import FIELD_MAX, Step, accumulator_slots, packed, plans
 from .timing import job_cycles
 
-__all__ = ["Gemm", "Requantise", "gemm_program", "packed_program", "program"]
+__all__ = ["Gemm", "Requantise", "gemm_program", "packed_program", "program", "single_program"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,18 @@ def gemm_program(
     requantise: Requantise | None = None,
     w_stride: int | None = None,
 ) -> list[Descriptor]:
-    """Job for one :class:`Gemm`, by the plan that is quickest by :func:`job_cycles`."""
+    """:func:`single_program` of a :class:`Gemm` with these members."""
     gemm = Gemm(
         m=m, k=k, n=n, a_addr=a_addr, a_stride=a_stride, w_addr=w_addr, c_addr=c_addr, c_stride=c_stride,
         requantise=requantise, w_stride=w_stride,
     )  # fmt: skip
-    return program(_plan(m, k, n, caps, requantise is not None, w_stride is not None), (gemm,), caps)
+    return single_program(gemm, caps)
+
+
+def single_program(gemm: Gemm, caps: Caps) -> list[Descriptor]:
+    """Job for one GEMM, by the plan that is quickest by :func:`job_cycles`."""
+    plan = _plan(gemm.m, gemm.k, gemm.n, caps, gemm.requantise is not None, gemm.w_stride is not None)
+    return program(plan, (gemm,), caps)
 
 
 def packed_program(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:

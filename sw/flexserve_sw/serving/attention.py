@@ -10,7 +10,7 @@ import numpy as np
 from ..llm.arithmetic import Int8, Int32
 from ..llm.attention import causal_pairs, seen_positions
 from ..machine import BEAT_BYTES
-from ..npu import Caps, Descriptor, Gemm, encode_program, gemm_program, pack_weights, packed_program
+from ..npu import Caps, Descriptor, Gemm, encode_program, pack_weights, packed_program, single_program
 from .kv import KvLayout
 from .npu import RESULT_BYTES, NpuProducts
 from .parts import in_parts
@@ -263,7 +263,7 @@ class _Sizes:
 def _descriptors(gemms: Sequence[Gemm], caps: Caps) -> list[Descriptor]:
     """One job: a single GEMM by the best of all plans; of several each cut to what can be packed."""
     if len(gemms) == 1:
-        return gemm_program(**vars(gemms[0]), caps=caps)
+        return single_program(gemms[0], caps)
     return packed_program([part for gemm in gemms for part in _parts(gemm, caps)], caps)
 
 

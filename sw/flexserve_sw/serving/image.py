@@ -150,8 +150,8 @@ def parse_manifest(raw: bytes, header: Header, device: bytes | None) -> tuple[St
     try:
         text = raw if device is None else header.manifest_cipher(device).open(_MANIFEST_PAGE, 0, raw, header.tag)
         content = json.loads(text)
-    except TamperedPage as error:
-        raise BadImage("The manifest in flash was not made for this phone, or was changed") from error
+    except TamperedPage as tampered:
+        raise BadImage("The manifest in flash was not made for this phone, or was changed") from tampered
     except ValueError as error:
         raise BadImage("The manifest in flash can't be parsed") from error
     if sum(len(entry["tags"]) for entry in content["segments"]) != header.pages:

@@ -241,11 +241,12 @@ class NpuProducts:
                     await self._lease.driver.run(address, count, ticket=ticket)
                 return
             except NpuJobFailed as error:
-                if error.fault is not NpuFault.ABORTED or not await self._lease.yielded():
-                    raise
-                self.resumed += 1
-                if error.index:
-                    address, count = await self._rest(address, count, error.index)
+                failed = error
+            if failed.fault is not NpuFault.ABORTED or not await self._lease.yielded():
+                raise failed
+            self.resumed += 1
+            if failed.index:
+                address, count = await self._rest(address, count, failed.index)
 
     async def _rest(self, address: int, count: int, kept: int) -> tuple[int, int]:
         """Write the list of what is left of a job whose STOREs before ``kept`` are done; return its place and count."""

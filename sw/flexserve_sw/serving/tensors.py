@@ -91,15 +91,17 @@ class Paged:
                 waits = await self._loaded(segment, pages)
                 await lock.acquire()
             try:
-                if self._usable.get(key) != space.epoch:
-                    await self._ensure(segment, pages, scratch)
-                    self._usable[key] = space.epoch
-                if waits:
-                    self._track.start(self._track.name, pager.side.machine.now)
-                return await use()
-            except (BusFault, NpuJobFailed):
+                try:
+                    if self._usable.get(key) != space.epoch:
+                        await self._ensure(segment, pages, scratch)
+                        self._usable[key] = space.epoch
+                    if waits:
+                        self._track.start(self._track.name, pager.side.machine.now)
+                    return await use()
+                except (BusFault, NpuJobFailed) as error:
+                    fault = error
                 if not await pager.reconcile() or last:
-                    raise
+                    raise fault
             finally:
                 lock.release()
         raise AssertionError("The second attempt returns or raises")

@@ -149,6 +149,7 @@ class Elsewhere(Int8KvCache):
         return await super().mix(layer, weights, position)
 
 
+@pytest.mark.interpreted
 def test_whoever_multiplies_is_asked_for_one_product_of_scores_and_one_of_values_and_charged_for_neither() -> None:
     q, k, v = heads(np.random.default_rng(9), 8)
     counts: Counter[Work] = Counter()

@@ -113,6 +113,7 @@ def test_prefill_and_decode_have_the_same_bits(arithmetic_: Arithmetic, cuts: li
     assert np.array_equal(_logits(model, arithmetic_, cuts), _logits(model, arithmetic_, [10]))
 
 
+@pytest.mark.interpreted
 def test_whoever_multiplies_gets_int8_rows_and_the_reference_gets_its_bits_from_their_int32() -> None:
     model = tiny.checkpoint()
     quantised = quantise(model)

@@ -159,6 +159,7 @@ def test_the_secure_region_grows_and_shrinks_and_is_zeroed_before_the_os_has_it_
     on_phone(program)
 
 
+@pytest.mark.interpreted
 def test_no_page_is_in_the_normal_and_the_secure_part_at_once() -> None:
     """Both are looked at after every register write of a moving border."""
 

@@ -311,6 +311,7 @@ def test_what_can_not_be_is_refused() -> None:
     assert NpuAttention.most_positions(Caps(n=4)) == 4096
 
 
+@pytest.mark.interpreted
 def test_positions_beyond_what_the_npu_can_attend_over_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NpuAttention, "most_positions", staticmethod(lambda caps: 9))
     with pytest.raises(UserError, match="attends over 9 positions at most but prompt and answer have 13"):

@@ -146,6 +146,7 @@ def test_a_model_wider_than_the_pages_of_its_lists_is_served(tmp_path: Path, mon
     assert len(jobs(result, "layers.0.gate_up")) > 4
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("kv", ["float", "int8"])
 @pytest.mark.parametrize("gap", [900, 2100, 5300])
 def test_an_npu_taken_back_in_the_middle_of_a_part_changes_no_sum(

@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-EXTRAS := test,report,docs,formal
+EXTRAS := test,report,docs,formal,native
 BUILD  := build
 
 .DEFAULT_GOAL := help

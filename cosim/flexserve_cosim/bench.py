@@ -1,31 +1,26 @@
 """The cocotb side of a session: runs one job on the simulated phone, inside the simulator's process.
 
-A cocotb module: the simulator imports it. What it does is written in the file that ``FLEXSERVE_SESSION`` names;
-messages go out as JSON lines on the file descriptor in ``FLEXSERVE_MESSAGES``.
+A cocotb module: the simulator imports it. What it does, and what it says, goes by :mod:`flexserve_cosim.messages`.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import json
-import os
 import resource
 import time
-import traceback
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import cocotb
 from cocotb.handle import HierarchyObject, LogicObject
 
-from flexserve_sw.errors import UserError
 from flexserve_sw.fast.memory import DramTiming, FlashTiming
 from flexserve_sw.machine import MachineDied
 from flexserve_sw.tasks import Kernel
 
 from .machine import RtlMachine
+from .messages import Channel, open_channel, read_order
 
 Message = dict[str, Any]
 Job = Callable[[RtlMachine, Message, Callable[[Message], None]], Awaitable[Message]]
@@ -35,19 +30,6 @@ def find_job(name: str) -> Job:
     """The coroutine function that ``package.module:function`` names."""
     module, _, function = name.partition(":")
     return cast(Job, getattr(importlib.import_module(module), function))
-
-
-class Channel:
-    """Messages to the session, one JSON object per line."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def send(self, kind: str, cycle: int, body: Any) -> None:
-        """Send a line now: whoever reads shows it while the simulation runs."""
-        line = {"type": kind, "cycle": cycle, "time": time.time(), "cpu": time.process_time(), "body": body}
-        self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
-        self._stream.flush()
 
 
 async def run(
@@ -99,8 +81,7 @@ async def conduct(
     """
     order = order or read_order()
     started = time.monotonic()
-    with os.fdopen(int(os.environ["FLEXSERVE_MESSAGES"]), "w") as stream:
-        channel = Channel(stream)
+    with open_channel() as channel:
         kernel = Kernel()
         machine = RtlMachine(
             kernel=kernel,
@@ -119,12 +100,7 @@ async def conduct(
                 cast(LogicObject, dut.wake), machine, kernel, find_job(order["function"]), order, channel, leave
             )
         except Exception as error:
-            body = {
-                "kind": "user" if isinstance(error, UserError) else "job",
-                "message": str(error),
-                "traceback": traceback.format_exc(),
-            }
-            channel.send("error", machine.now, body)
+            channel.fail(machine.now, error)
             return
         wall = time.monotonic() - started
         simulation = {
@@ -136,11 +112,6 @@ async def conduct(
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         channel.send("result", machine.now, {"result": result, "simulation": simulation})
-
-
-def read_order() -> Message:
-    """What this process is to do."""
-    return cast(Message, json.loads(Path(os.environ["FLEXSERVE_SESSION"]).read_text()))
 
 
 @cocotb.test()

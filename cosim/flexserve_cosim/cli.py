@@ -62,7 +62,11 @@ def run_command(
     ] = 24,
     array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
     machine: Annotated[
-        str, typer.Option(help="rtl: simulate the RTL. fast: a transaction-level model of it, without Verilator.")
+        str,
+        typer.Option(
+            help="rtl: simulate the RTL. fast: a transaction-level model of it, without Verilator. native: that model"
+            " and its software compiled to machine code (two minutes, once)."
+        ),
     ] = "rtl",
     seed: Annotated[
         int, typer.Option(help="Seed of everything random: contents at power-up, who occupies which page.")

@@ -23,7 +23,9 @@ from flexserve_sw.fast.memory import DramTiming, FlashTiming
 
 from .compiler import SimBuild
 
-__all__ = ["JobFailed", "SimulatorDied", "Stopped", "converse", "simulate", "simulator_environment"]
+__all__ = [
+    "JobFailed", "SimulatorDied", "Stopped", "converse", "simulate", "simulate_native", "simulator_environment",
+]  # fmt: skip
 
 Message = dict[str, Any]
 
@@ -162,32 +164,70 @@ def converse(
         raise ValueError(f"Waveforms need a build that can record them, not {build.name!r}")
     if not 1 <= seed < 1 << 31:
         raise ValueError(f"Seed must be from 1 to 2**31 - 1, not {seed!r}")
+    command = [str(build.executable), f"+verilator+seed+{seed}", "+verilator+rand+reset+2"]
+    if waves is not None:
+        command += ["--trace-file", str(waves)]
     with tempfile.TemporaryDirectory(prefix="flexserve-") as name:
         directory = Path(name)
-        session = directory / "session.json"
-        session.write_text(json.dumps({**order, "seed": seed}))
-        command = [str(build.executable), f"+verilator+seed+{seed}", "+verilator+rand+reset+2"]
-        if waves is not None:
-            command += ["--trace-file", str(waves)]
         environment = simulator_environment(build, module=module, seed=seed, directory=directory)
-        environment |= {"FLEXSERVE_SESSION": str(session), "COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
-        end = _run(command, environment, directory, on_message, timeout, stop)
+        environment |= {"COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
+        end = _run(command, environment, directory, {**order, "seed": seed}, on_message, timeout, stop)
     simulation = end["simulation"] | {"seed": seed, "build": build.key}
     return {**end["result"], "simulation": simulation}
+
+
+def simulate_native(
+    folder: Path,
+    function: str,
+    argument: Message,
+    *,
+    on_message: Callable[[Message], None] | None = None,
+    pages: int = 2048,
+    dram_bytes: int = 16 << 20,
+    array: int = 16,
+    dram: DramTiming | None = None,
+    flash: FlashTiming | None = None,
+    seed: int = 1,
+    runs: int = 1,
+    stop: threading.Event | None = None,
+) -> Message:
+    """Run a job ``runs`` times in one process on the transaction-level machine as compiled into ``folder``.
+
+    Returns the last result; the rest is as of :func:`simulate` and of :func:`flexserve_sw.fast.simulate`.
+    """
+    order = {
+        "function": function,
+        "argument": argument,
+        "machine": {
+            "pages": pages,
+            "dram_bytes": dram_bytes,
+            "array": array,
+            "seed": seed,
+        },
+        "dram": asdict(dram or DramTiming()),
+        "flash": asdict(flash or FlashTiming()),
+        "runs": runs,
+    }
+    path = os.pathsep.join([str(folder), *(path for path in sys.path if path)])
+    command = [sys.executable, "-m", "flexserve_cosim.native_session"]
+    with tempfile.TemporaryDirectory(prefix="flexserve-") as name:
+        return _run(command, {**os.environ, "PYTHONPATH": path}, Path(name), order, on_message, None, stop)
 
 
 def _run(
     command: list[str],
     environment: dict[str, str],
     directory: Path,
+    order: Message,
     on_message: Callable[[Message], None] | None,
     timeout: float | None,
     stop: threading.Event | None,
 ) -> Message:
-    """Start the simulator, pass its messages on, and return the body of its last one."""
-    log = directory / "log.txt"
+    """Start the session's process, pass its messages on, and return the body of its last one."""
+    log, session = directory / "log.txt", directory / "session.json"
+    session.write_text(json.dumps(order))
     receive, send = os.pipe()
-    environment["FLEXSERVE_MESSAGES"] = str(send)
+    environment = {**environment, "FLEXSERVE_SESSION": str(session), "FLEXSERVE_MESSAGES": str(send)}
     timed_out = threading.Event()
     with os.fdopen(receive) as stream, log.open("wb") as output:
         try:

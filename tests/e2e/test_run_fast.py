@@ -58,15 +58,35 @@ def test_keys_and_values_in_int8_give_the_answer_of_their_own_reference_in_every
     assert summary["perplexity"] == pytest.approx(summary["perplexity_float32"], rel=0.01)
 
 
+@pytest.mark.rtl
+@pytest.mark.xdist_group("native")
+def test_compiled_machine_writes_the_same_figures(
+    outputs: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
+) -> None:
+    done = flexserve(
+        "run", "--machine", "native", "--design", "flexserve", "--design", "strawman", "--tokens", str(TOKENS),
+        "--pressure", str(PRESSURE), "--json", tmp_path / "run.json", timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected, found = (json.loads((folder / "run.json").read_text()) for folder in (outputs[1], tmp_path))
+    assert (expected["machine"], found["machine"]) == ("fast", "native")
+    for summary in (expected, found, *expected["designs"].values(), *found["designs"].values()):
+        for name in ("machine", "sim_khz", "sim_khz_sessions", "sim_seconds", "peak_memory_bytes"):
+            summary.pop(name, None)
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--machine", "quick"), "The machine must be rtl or fast, not quick."),
-        (("--machine", "fast", "--waves", "wave.vcd"), "Only the RTL has waveforms"),
+        (("--machine", "quick"), "The machine must be rtl, fast or native, not quick."),
+        (("--machine", "fast", "--waves", "wave.vcd"), "Only the RTL has waveforms; leave out --machine fast"),
+        (("--machine", "native", "--waves", "wave.vcd"), "Only the RTL has waveforms; leave out --machine native"),
+        (("--machine", "native"), "Compiling the software needs a C compiler, but there is no nocc; install one"),
     ],
 )
 def test_machine_that_can_not_be_is_refused(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
-    done = flexserve("run", *arguments)
+    done = flexserve("run", *arguments, environment={"CC": "nocc", "FLEXSERVE_BUILD": str(tmp_path / "build")})
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert not list(tmp_path.iterdir())

@@ -1,16 +1,11 @@
 """The cocotb side: mounts attacks on the filter, inside the simulator's process.
 
-A cocotb module: the simulator imports it. What it does is written in the file that ``FLEXSERVE_SESSION`` names; reports
-go out as JSON lines on the file descriptor in ``FLEXSERVE_MESSAGES``, as those of the phone do.
+A cocotb module: the simulator imports it. What it does, and what it says, goes by :mod:`flexserve_cosim.messages`.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
-import traceback
-from pathlib import Path
 from typing import Any, cast
 
 import cocotb
@@ -20,7 +15,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from flexserve_sw.attacker.case import Level, reports, select
 
-from ..bench import Channel
+from ..messages import Channel, open_channel, read_order
 from .bus import FilterBus
 from .session import VARIANTS
 from .suite import PIN_ATTACKS
@@ -67,17 +62,15 @@ async def _run(dut: HierarchyObject, bus: FilterBus, order: dict[str, Any], chan
 @cocotb.test()
 async def session(dut: HierarchyObject) -> None:
     """Mount the attacks of this process and report the end, whatever it is."""
-    order = json.loads(Path(os.environ["FLEXSERVE_SESSION"]).read_text())
+    order = read_order()
     started = time.monotonic()
     Clock(cast(LogicObject, dut.clk), 2, unit="ns").start()
-    with os.fdopen(int(os.environ["FLEXSERVE_MESSAGES"]), "w") as stream:
-        channel = Channel(stream)
+    with open_channel() as channel:
         bus = FilterBus(dut, VARIANTS[Level(order["argument"]["level"])].flex)
         try:
             result = await _run(dut, bus, order["argument"], channel)
         except Exception as error:
-            body = {"kind": "job", "message": str(error), "traceback": traceback.format_exc()}
-            channel.send("error", bus.now, body)
+            channel.fail(bus.now, error)
             return
         wall = time.monotonic() - started
         simulation = {"machine": "filter rtl", "cycles": bus.now, "seconds": wall, "khz": bus.now / wall / 1e3}

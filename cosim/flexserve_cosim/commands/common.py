@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flexserve_hw.bus.axi4 import PAGE_BYTES
@@ -14,10 +15,10 @@ from flexserve_sw.fast.memory import DramTiming, FlashTiming
 from flexserve_sw.platforms import Platform, load_platform
 
 from ..build import SimBuild
-from ..session import Stopped, simulate
+from ..session import Stopped, simulate, simulate_native
 from ..sessions import Job, Simulate
 
-__all__ = ["CLOCK_HZ", "dram_timing", "filter_params", "flash_timing", "on_fast", "on_rtl", "soc_params"]
+__all__ = ["CLOCK_HZ", "dram_timing", "filter_params", "flash_timing", "on_fast", "on_native", "on_rtl", "soc_params"]
 
 CLOCK_HZ = 1_000_000_000
 """The SoC's clock, by which costs in seconds become cycles."""
@@ -82,6 +83,26 @@ def on_fast(*, array: int, seed: int) -> Simulate:
             dram=dram_timing(platform),
             flash=flash_timing(platform),
             seed=seed,
+        )
+
+    return run
+
+
+def on_native(folder: Path, *, array: int, seed: int) -> Simulate:
+    """A way to run jobs on the transaction-level machine as it was compiled into ``folder``."""
+    platform = load_platform()
+
+    def run(job: Job, emit: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> dict[str, Any]:
+        return simulate_native(
+            folder,
+            job.function,
+            dict(job.argument),
+            on_message=emit,
+            array=array,
+            dram=dram_timing(platform),
+            flash=flash_timing(platform),
+            seed=seed,
+            stop=stop,
         )
 
     return run

@@ -19,6 +19,7 @@ from flexserve_sw.errors import UserError
 from flexserve_sw.llm import held_out_text, perplexity
 
 from ..build import build
+from ..native import compile_software
 from ..outputs import pending
 from ..report.run import require_plots, run_page
 from ..results import REFERENCE, Clock, failures, run_summary
@@ -27,14 +28,14 @@ from ..tables import design_table, phase_table, recall_lines
 from ..toolchain import find_toolchain, wave_format
 from ..trace import chrome_trace
 from ..views import View, view
-from .common import CLOCK_HZ, on_fast, on_rtl, soc_params
+from .common import CLOCK_HZ, on_fast, on_native, on_rtl, soc_params
 
 __all__ = ["RunOptions", "run"]
 
 JOB = "flexserve_sw.designs.job:serve"
 CALM = f"{REFERENCE} (no recall)"
 PERPLEXITY = "perplexity"
-RTL, FAST = "rtl", "fast"
+RTL, FAST, NATIVE = "rtl", "fast", "native"
 """Machines that a run can be on."""
 
 FORWARD = "prefill-forward"
@@ -87,10 +88,10 @@ def run(options: RunOptions, console: Console) -> bool:
         raise UserError(f"The seed must be from 1 to {(1 << 31) - 1}, not {options.seed}.")
     if options.report is not None:
         require_plots()
-    if options.machine not in (RTL, FAST):
-        raise UserError(f"The machine must be {RTL} or {FAST}, not {options.machine}.")
-    if options.machine == FAST and options.waves is not None:
-        raise UserError(f"Only the RTL has waveforms; leave out --machine {FAST} or --waves.")
+    if options.machine not in (RTL, FAST, NATIVE):
+        raise UserError(f"The machine must be {RTL}, {FAST} or {NATIVE}, not {options.machine}.")
+    if options.machine != RTL and options.waves is not None:
+        raise UserError(f"Only the RTL has waveforms; leave out --machine {options.machine} or --waves.")
     params = soc_params(options.array)
     waves = _wave_name(options.waves)
     with pending(options.json, options.trace, options.report, waves) as (json, trace, report, wave):
@@ -103,7 +104,7 @@ def run(options: RunOptions, console: Console) -> bool:
             jobs = _jobs(options, designs, shown, None if wave is None else wave.temporary)
             simulate = _machine(options, params, watcher)
             results, speeds = _simulate(
-                jobs, simulate, plans[shown], watcher, shown, workers=WORKERS if options.machine == RTL else 1
+                jobs, simulate, plans[shown], watcher, shown, workers=1 if options.machine == FAST else WORKERS
             )
         measured = results.pop(PERPLEXITY)
         calm = results.pop(CALM, None)
@@ -160,6 +161,8 @@ def _machine(options: RunOptions, params: SocParams, watcher: View) -> Simulate:
     """How a job is run: on the RTL, built if it has not been yet, or on the transaction-level machine."""
     if options.machine == FAST:
         return on_fast(array=options.array, seed=options.seed)
+    if options.machine == NATIVE:
+        return on_native(compile_software(progress=watcher.note), array=options.array, seed=options.seed)
     find_toolchain()
     recording = None if options.waves is None else build("soc", params, waves=True, progress=watcher.note)
     return on_rtl(build("soc", params, progress=watcher.note), recording, seed=options.seed)

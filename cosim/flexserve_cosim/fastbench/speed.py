@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from types import FrameType, TracebackType
@@ -38,19 +38,20 @@ class Stopwatch:
     """
 
     def __init__(self) -> None:
-        self._begin = self._end = 0.0
+        self._begin = 0.0
+        self.laps: list[float] = []
 
     def see(self, message: Mapping[str, Any]) -> None:
         """Take note of a message with its ``cpu``."""
         if message.get("kind") == "phase" and (message["name"], message["event"]) == ("boot", "begin"):
             self._begin = message["cpu"]
         if message.get("kind") == "phase" and (message["name"], message["event"]) == ("close", "end"):
-            self._end = message["cpu"]
+            self.laps.append(message["cpu"] - self._begin)
 
     @property
     def seconds(self) -> float:
-        """What has passed between the two."""
-        return self._end - self._begin
+        """What the last job took."""
+        return self.laps[-1]
 
 
 class Sampler:
@@ -94,43 +95,50 @@ class Times:
     """Seconds that a job takes in a process of its own: the ``first`` time, and when it is done ``again``.
 
     The first time a model's job lists are planned and worked out; after that they are known to the process.
-    ``software_share`` is of the times after the first.
+    ``software_share`` is of the times after the first; nobody can look into what is compiled, so its is unknown, 0.
     """
 
     first: float
     again: float
-    software_share: float
+    software_share: float = 0.0
+
+    @classmethod
+    def of(cls, laps: Sequence[float]) -> Times:
+        """The times of a process that has done nothing else before."""
+        return cls(laps[0], median(laps[1:]))
 
 
 def measure(fast: Callable[[Listener], Any], *, runs: int = 5) -> Times:
     """Times of a job in this process, which has not done it before; ``fast`` runs it, with a listener."""
-    seconds = [_seconds(fast) for _ in range(1 + runs)]
+    watch = Stopwatch()
+    for _ in range(1 + runs):
+        fast(watch.see)
     with Sampler() as sampler:
         for _ in range(runs):
-            _seconds(fast)
-    return Times(seconds[0], median(seconds[1:]), sampler.software_share)
+            fast(lambda message: None)
+    return replace(Times.of(watch.laps), software_share=sampler.software_share)
 
 
-def _seconds(fast: Callable[[Listener], Any]) -> float:
-    watch = Stopwatch()
-    fast(watch.see)
-    return watch.seconds
-
-
-def speed(name: str, rtl_seconds: float, processes: Sequence[Times]) -> list[Figure]:
-    """Seconds of the job ``name`` on both machines; of several processes of the transaction-level one the median."""
-    first, again = median(times.first for times in processes), median(times.again for times in processes)
-    own = again * median(times.software_share for times in processes)
+def speed(name: str, rtl_seconds: float, compiled: Sequence[Times], python: Sequence[Times]) -> list[Figure]:
+    """Seconds of the job ``name`` on the RTL and on the transaction-level machine, compiled and not; of several
+    processes the median.
+    """
 
     def figure(what: str, value: float, unit: str, at_least: float | None = None) -> Figure:
         return Figure(group=name, name=what, value=value, unit=unit, at_least=at_least)
 
+    figures = [figure("RTL", rtl_seconds, "s")]
+    for how, processes, limit in (("compiled", compiled, FASTER), ("as Python", python, None)):
+        first, again = median(times.first for times in processes), median(times.again for times in processes)
+        figures += [
+            figure(f"{how}: first job of a process", first, "s"),
+            figure(f"{how}: times faster", rtl_seconds / first, "x", limit),
+            figure(f"{how}: the job again", again, "s"),
+            figure(f"{how}: times faster, the job again", rtl_seconds / again, "x"),
+        ]
+    own = again * median(times.software_share for times in python)
     return [
-        figure("RTL", rtl_seconds, "s"),
-        figure("transaction-level machine, first job of a process", first, "s"),
-        figure("times faster", rtl_seconds / first, "x", FASTER),
-        figure("transaction-level machine, the job again", again, "s"),
-        figure("times faster, the job again", rtl_seconds / again, "x"),
-        figure("of that time, the job's own software, the same on both", own, "s"),
-        figure("times faster without the software", (rtl_seconds - own) / max(1e-9, again - own), "x"),
+        *figures,
+        figure("as Python: of that time, the job's own software, the same on both", own, "s"),
+        figure("as Python: times faster without the software", (rtl_seconds - own) / max(1e-9, again - own), "x"),
     ]

@@ -10,7 +10,8 @@ from pathlib import Path
 import cocotb
 from cocotb.handle import HierarchyObject
 
-from ..bench import conduct, read_order
+from ..bench import conduct
+from ..messages import read_order
 from ..simlib import load_library
 from .stimulus import Recorder
 

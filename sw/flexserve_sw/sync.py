@@ -84,6 +84,12 @@ class Channel(Generic[T]):
         while len(self._items) >= self._depth:
             self._drained.clear()
             await self._drained.wait()
+        self.give_back(item)
+
+    def give_back(self, item: T) -> None:
+        """Append where there is room, as there is for what came from here."""
+        if len(self._items) >= self._depth:
+            raise ValueError(f"A channel must have room for what is given back, not {self._depth} items")
         self._items.append(item)
         self._filled.set()
 

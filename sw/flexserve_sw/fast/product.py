@@ -17,7 +17,7 @@ from ..machine import PAGE_BYTES
 from ..npu import Descriptor, NpuState, execute
 from .memory import DRAM_BASE, Dram
 from .reach import Places, Reach, Reached
-from .tracer import PAGE_SHIFT, GroupShape, ProductShape
+from .tracer import GroupShape, ProductShape, ShapePages
 
 __all__ = ["Matrices", "Operands", "Product"]
 
@@ -46,9 +46,8 @@ class Contents:
 class Matrix:
     """The right side of products, whose words lie tile of n by tile of n in memory, as floats until it changes."""
 
-    def __init__(self, reach: Reach, starts: Places, k: int) -> None:
-        self._words, self._size, self._k = Reached(reach, starts, 1), reach.size, k
-        self._pages = _pages(starts, reach.ends(starts))
+    def __init__(self, reach: Reach, starts: Places, k: int, pages: frozenset[int]) -> None:
+        self._words, self._size, self._k, self._pages = Reached(reach, starts, 1), reach.size, k, pages
         self._found: npt.NDArray[Any] | None = None
         self._dram: Dram | None = None
 
@@ -71,24 +70,24 @@ class Matrices:
     def __init__(self) -> None:
         self._known: dict[tuple[int, bytes, bytes], Matrix] = {}
 
-    def find(self, reach: Reach, starts: Places, k: int) -> Matrix:
-        """The right side that a reach in places has; one that has been forgotten is not shared any more."""
-        key = k, starts.tobytes(), reach.ends(starts).tobytes()
+    def find(self, shape: GroupShape, starts: Places, pages: Sequence[int]) -> Matrix:
+        """The right side of a group whose runs begin at these places; one that was forgotten is not shared any more."""
+        reach = shape.right
+        key = shape.k, starts.tobytes(), reach.lengths.tobytes()
         matrix = self._known.get(key)
         if matrix is None:
             if len(self._known) == _MATRICES:
                 self._known.pop(next(iter(self._known)))
-            matrix = self._known[key] = Matrix(reach, starts, k)
+            matrix = self._known[key] = Matrix(reach, starts, shape.k, _placed(shape.pages, pages))
         return matrix
 
 
 class _Group:
-    """A :class:`GroupShape` in memory: its runs of left side, right side and results begin at these places."""
+    """A :class:`GroupShape` in memory, with its right side: runs of its left side and results begin at these places."""
 
-    def __init__(self, shape: GroupShape, left: Places, right: Places, put: Places, matrices: Matrices) -> None:
-        self._shape = shape
+    def __init__(self, shape: GroupShape, left: Places, put: Places, matrix: Matrix) -> None:
+        self._shape, self._matrix = shape, matrix
         self._left, self._put = Reached(shape.left, left, 1), Reached(shape.put, put, 4)
-        self._matrix = matrices.find(shape.right, right, shape.k)
 
     def run(self, contents: Contents) -> None:
         """Multiply, and store."""
@@ -99,19 +98,24 @@ class _Group:
 
 
 class Product:
-    """Products of one job; :meth:`place` makes it. ``writes`` are the pages that its results go to."""
+    """Products of one job; :meth:`place` makes it.
+
+    ``left`` and ``right`` are the rows that are loaded: where they begin, and their bytes; ``reads`` the pages of the
+    right ones, ``writes`` those that results go to.
+    """
 
     def __init__(
         self,
         groups: list[_Group],
-        left: list[tuple[int, int]],
-        right: list[tuple[int, int]],
+        left: tuple[Places, Places],
+        right: tuple[Places, Places],
         size: int,
+        reads: frozenset[int],
         writes: frozenset[int],
     ) -> None:
-        self._groups, self._left, self._right, self._size, self._writes = groups, left, right, size, writes
-        self._pages = _pages(*np.array(right, np.int64).reshape(-1, 2).T)
-        self._kept: list[bytes] = []
+        self._groups, self._left, self._size, self._writes = groups, _spans(*left), size, writes
+        self._rows, self._pages = right, reads
+        self._kept: list[tuple[int, bytes]] = []
         self._contents: Contents | None = None
 
     def run(self, dram: Dram) -> Operands:
@@ -132,14 +136,14 @@ class Product:
             self._kept = self._read_right(self._contents)
             self._contents = None
 
-    def _read_right(self, contents: Contents) -> list[bytes]:
-        return [contents.bytes[first:end].tobytes() for first, end in self._right]
+    def _read_right(self, contents: Contents) -> list[tuple[int, bytes]]:
+        return [(first, contents.bytes[first:end].tobytes()) for first, end in _spans(*self._rows)]
 
     def leave(self, descriptors: Sequence[Descriptor], state: NpuState, left: Operands) -> None:
         """Leave in the NPU's own memories what the last run, which read ``left``, has left there."""
         right = self._kept if self._contents is None else self._read_right(self._contents)
         # Both sides may begin at the same place and reach differently far.
-        spans = [*left.items(), *((first, kept) for (first, _), kept in zip(self._right, right, strict=True))]
+        spans = [*left.items(), *right]
 
         def read(address: int, length: int) -> bytes:
             offset = address - DRAM_BASE
@@ -158,24 +162,20 @@ class Product:
 
         ``writes`` are the pages that it stores to.
         """
-        begins = np.array(pages) * PAGE_BYTES - DRAM_BASE
-
-        def place(places: Places) -> Places:
-            found: Places = begins[places >> PAGE_SHIFT] + (places & (1 << PAGE_SHIFT) - 1)
-            return found
-
+        *places, left, right = shape.place(np.array(pages) * PAGE_BYTES - DRAM_BASE)
         groups, starts, ends = [], [], []
-        for group in shape.groups:
-            put = place(group.put.starts)
-            groups.append(_Group(group, place(group.left.starts), place(group.right.starts), put, matrices))
+        for group, from_left, from_right, put in zip(
+            shape.groups, places[::3], places[1::3], places[2::3], strict=True
+        ):
+            groups.append(_Group(group, from_left, put, matrices.find(group, from_right, pages)))
             starts.append(put)
-            ends.append(group.put.ends(put))
+            ends.append(put + group.put.lengths)
         every = np.concatenate(starts)
         order = np.argsort(every)
         if (every[order][1:] < np.concatenate(ends)[order][:-1]).any():
             return None
-        left, right = (_spans(place(rows), lengths) for rows, lengths in (shape.left, shape.right))
-        return cls(groups, left, right, shape.size, writes)
+        reads = _placed(shape.pages, pages)
+        return cls(groups, (left, shape.left_bytes), (right, shape.right_bytes), shape.size, reads, writes)
 
 
 _GAP = 256
@@ -194,11 +194,6 @@ def _spans(starts: Places, lengths: Places) -> list[tuple[int, int]]:
     return merged
 
 
-def _pages(starts: Places, ends: Places) -> frozenset[int]:
-    """Pages in which runs of offsets in memory lie."""
-    base = DRAM_BASE // PAGE_BYTES
-    first, last = starts // PAGE_BYTES + base, (ends - 1) // PAGE_BYTES + base
-    pages = {*first.tolist(), *last.tolist()}
-    for begin, end in zip(first[last - first > 1].tolist(), last[last - first > 1].tolist(), strict=True):
-        pages.update(range(begin, end))
-    return frozenset(pages)
+def _placed(numbers: ShapePages, pages: Sequence[int]) -> frozenset[int]:
+    """Pages of a shape where they are."""
+    return frozenset([pages[number] + behind for number, behind in numbers])

@@ -22,31 +22,31 @@ more, things are picked by their places.
 class Reach:
     """Things of ``size`` bytes by their places, in order.
 
-    ``starts`` is where each run of them begins, ``edges`` how many things come before each run, and before the end.
+    ``starts`` is where each run of them begins, ``edges`` how many things come before each run, and before the end;
+    ``lengths`` are the bytes of each run.
     """
 
-    def __init__(self, places: Places, size: int) -> None:
+    def __init__(self, starts: Places, edges: list[int], size: int) -> None:
+        self.starts, self.edges, self.size = starts, edges, size
+        every = np.array(edges, np.int64)
+        self.lengths: Places = (every[1:] - every[:-1]) * size
+
+    @classmethod
+    def of_things(cls, places: Places, size: int) -> Reach:
+        """Things that are given one by one."""
         breaks = np.flatnonzero(places[1:] - places[:-1] != size) + 1
-        self.edges = [0, *breaks.tolist(), len(places)]
-        self.starts: Places = places[self.edges[:-1]]
-        self.size = size
+        edges = [0, *breaks.tolist(), len(places)]
+        return cls(places[edges[:-1]], edges, size)
 
     @classmethod
     def of_runs(cls, starts: Places, counts: Places, size: int) -> Reach:
         """Things that are given as runs, so many of them from each start on."""
         breaks = np.flatnonzero(starts[1:] - starts[:-1] != counts[:-1] * size) + 1
-        reach = cls(starts[:1], size)
-        reach.edges = [0, *np.cumsum(counts)[breaks - 1].tolist(), int(counts.sum())]
-        reach.starts = starts[[0, *breaks.tolist()]]
-        return reach
+        edges = [0, *np.cumsum(counts)[breaks - 1].tolist(), int(counts.sum())]
+        return cls(starts[[0, *breaks.tolist()]], edges, size)
 
     def __len__(self) -> int:
         return len(self.starts)
-
-    def ends(self, starts: Places) -> Places:
-        """Where runs that begin at these places end."""
-        ends: Places = starts + np.diff(self.edges) * self.size
-        return ends
 
 
 class Reached:

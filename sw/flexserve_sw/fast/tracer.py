@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from ..machine import BEAT_BYTES
+from ..machine import BEAT_BYTES, PAGE_BYTES
 from ..npu import Caps, Descriptor, Load, Matmul, Store
 from ..regs import NpuSpace
 from .reach import Places, Reach
 
-__all__ = ["PAGE_SHIFT", "GroupShape", "ProductShape"]
+__all__ = ["PAGE_SHIFT", "GroupShape", "ProductShape", "ShapePages"]
 
 PAGE_SHIFT = 48
 """Binary places by which numbers of pages are shifted: more than a transfer reaches."""
+
+ShapePages = tuple[tuple[int, int], ...]
+"""Pages of a shape: the number of one, and how many pages behind it."""
 
 
 class _Sums(NamedTuple):
@@ -41,8 +45,8 @@ class _Sums(NamedTuple):
 class GroupShape:
     """Products with the same left side: ``left[m, k tiles]`` times ``right[k, n tiles]``, of words in a shape's places.
 
-    Words of the right side come tile of n by tile of n. Of the sums, values ``taken`` go to ``put``; None: all of them
-    in order.
+    Words of the right side come tile of n by tile of n; ``pages`` are those that they lie in. Of the sums, values
+    ``taken`` go to ``put``; None: all of them in order.
     """
 
     left: Reach
@@ -51,19 +55,33 @@ class GroupShape:
     m: int
     k: int
     taken: Places | None
+    pages: ShapePages
 
 
-@dataclass(frozen=True, eq=False)
 class ProductShape:
     """Products of a job in places that are a number of a page, shifted by ``PAGE_SHIFT``, and an offset from its begin.
 
-    ``left`` and ``right`` are the rows that are loaded: where they begin, and their bytes.
+    ``left`` and ``right`` are the rows that are loaded: where they begin, and their bytes. ``pages`` are those in which
+    the right ones lie.
     """
 
-    groups: tuple[GroupShape, ...]
-    left: tuple[Places, Places]
-    right: tuple[Places, Places]
-    size: int
+    def __init__(
+        self, groups: Sequence[GroupShape], left: tuple[Places, Places], right: tuple[Places, Places], size: int
+    ) -> None:
+        self.groups, self.size, self.pages = groups, size, _pages(*right)
+        self.left_bytes, self.right_bytes = left[1], right[1]
+        parts = [reach.starts for group in groups for reach in (group.left, group.right, group.put)]
+        parts += [left[0], right[0]]
+        places = np.concatenate(parts)
+        self._numbers, self._offsets = places >> PAGE_SHIFT, places & (1 << PAGE_SHIFT) - 1
+        self._edges = [0, *accumulate(map(len, parts))]
+
+    def place(self, begins: Places) -> list[Places]:
+        """Offsets in memory if pages by number begin at these: where runs of each group's left side, right side and
+        results begin, group by group, then rows on the left, then on the right.
+        """
+        found = begins[self._numbers] + self._offsets
+        return [found[first:end] for first, end in pairwise(self._edges)]
 
     @classmethod
     def find(cls, descriptors: Sequence[Descriptor], caps: Caps) -> ProductShape | None:
@@ -72,7 +90,7 @@ class ProductShape:
         try:
             for descriptor in descriptors:
                 tracer.step(descriptor)
-            groups = tuple(tracer.group(key) for key in tracer.stores)
+            groups = [tracer.group(key) for key in tracer.stores]
         except _Untraceable:
             return None
         if not groups:
@@ -250,9 +268,9 @@ class _Tracer:
         ends = np.cumsum(counts)
         whole = ends[-1] == len(a) * width and np.array_equal(taken[1:], ends[:-1])
         every = None if whole else np.arange(ends[-1]) + np.repeat(taken - ends + counts, counts)
-        return GroupShape(
-            Reach(a.reshape(-1), size), Reach(w.reshape(-1), size), Reach.of_runs(put, counts, 4), len(a), key[0], every
-        )
+        left, right = (Reach.of_things(words.reshape(-1), size) for words in (a, w))
+        pages = _pages(right.starts, right.lengths)
+        return GroupShape(left, right, Reach.of_runs(put, counts, 4), len(a), key[0], every, pages)
 
 
 @lru_cache(maxsize=4)
@@ -268,6 +286,15 @@ def _grid(rows: int, row_step: int, columns: int, column_step: int) -> Places:
     grid: Places = np.arange(rows)[:, None] * row_step + np.arange(columns) * column_step
     grid.flags.writeable = False
     return grid
+
+
+def _pages(starts: Places, lengths: Places) -> ShapePages:
+    """Pages in which runs lie."""
+    pages: set[tuple[int, int]] = set()
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        number, offset = start >> PAGE_SHIFT, start & (1 << PAGE_SHIFT) - 1
+        pages.update([(number, behind) for behind in range(offset // PAGE_BYTES, -(-(offset + length) // PAGE_BYTES))])
+    return tuple(pages)
 
 
 def _rows(loads: Sequence[Load], space: NpuSpace) -> tuple[Places, Places]:

@@ -74,9 +74,14 @@ class Monitor:
         """Take an SMC from the normal world. Arguments are whatever the caller had in its registers."""
         await self.switch(World.SECURE)
         try:
-            return await self._dispatch(function, tuple(a & 0xFFFF_FFFF for a in arguments))
-        finally:
+            answer = await self._dispatch(function, tuple([a & 0xFFFF_FFFF for a in arguments]))
+        except BaseException as error:
+            failure = error
+        else:
             await self.switch(World.NORMAL)
+            return answer
+        await self.switch(World.NORMAL)
+        raise failure
 
     async def _dispatch(self, function: int, arguments: tuple[int, ...]) -> Answer:
         match function:
@@ -109,11 +114,15 @@ class Monitor:
             await self.switch(World.NORMAL)
             try:
                 answer = await self.os(service, arguments, slot)
-            finally:
+            except BaseException as error:
+                failure = error
+            else:
                 await self.switch(World.SECURE)
-            return await self._resume(service, slot, answer)
+                return await self._resume(service, slot, answer)
+            await self.switch(World.SECURE)
+            raise failure
         finally:
-            await self._slots.put(slot)
+            self._slots.give_back(slot)
 
     async def _resume(self, service: Request, slot: int, answer: Answer) -> list[Extent]:
         if len(answer) != 2:

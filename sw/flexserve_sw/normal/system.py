@@ -131,11 +131,13 @@ class NormalOs:
         for i, extent in enumerate(taken):
             try:
                 await self.flexmem.delegate(extent)
-            except CommandRefused:
-                for lent in taken[:i]:
-                    await self.flexmem.cancel(lent)
-                self._give_back(taken)
-                raise
+                continue
+            except CommandRefused as error:
+                refusal = error
+            for lent in taken[:i]:
+                await self.flexmem.cancel(lent)
+            self._give_back(taken)
+            raise refusal
         return await self._answer(taken, slot)
 
     def _give_back(self, taken: list[Extent]) -> None:

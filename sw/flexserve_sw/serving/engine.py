@@ -183,7 +183,7 @@ class Serving:
                 await pager.storage.read(offset + start, buffer.address, piece)
                 parts.append(await self._side.load_foreign(buffer.address, piece))
         finally:
-            await pager.bounces.give(buffer)
+            pager.bounces.give(buffer)
         return b"".join(parts)
 
     async def answer(

@@ -130,7 +130,7 @@ class Pager:
             try:
                 raw = await self.side.load_foreign(buffer.address, len(pages) * PAGE_BYTES)
             finally:
-                await self.bounces.give(buffer)
+                self.bounces.give(buffer)
             await self._charge(len(raw))
             if self.cipher is not None:
                 raw = b"".join(
@@ -162,9 +162,11 @@ class Pager:
             self.space.map(segment.first + page, frame)
         try:
             await self._restore(segment, missing)
-        except BaseException:
-            await self.source.release([self.space.unmap(segment.first + page) for page in missing])
-            raise
+            return
+        except BaseException as error:
+            failure = error
+        await self.source.release([self.space.unmap(segment.first + page) for page in missing])
+        raise failure
 
     async def _restore(self, segment: PagedSegment, missing: list[int]) -> None:
         if segment.kind is Kind.WEIGHTS:

@@ -53,10 +53,11 @@ class FlexPages:
             try:
                 while len(frames) < pages:
                     frames += await self._acquire(min(_AT_ONCE, pages - len(frames)))
+                return frames
             except (Refused, CommandRefused) as error:
-                await self.release(frames)
-                raise NoPages(str(error)) from error
-        return frames
+                refusal = error
+            await self.release(frames)
+            raise NoPages(str(refusal)) from refusal
 
     async def _acquire(self, pages: int) -> list[int]:
         named = await self._monitor.request(Request.ALLOCATE, pages)

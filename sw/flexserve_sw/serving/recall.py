@@ -70,9 +70,10 @@ class RecallHandler:
         while True:
             try:
                 return await self._pager.surrender_frames(frames)
-            except BusFault:
-                if not await self._pager.reconcile():
-                    raise
+            except BusFault as error:
+                fault = error
+            if not await self._pager.reconcile():
+                raise fault
 
     async def _give_back_size(self) -> None:
         while owed := await self._machine.read_register(FLEX_SECURE.SIZE_OWED, by=_BY):

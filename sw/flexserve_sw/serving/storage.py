@@ -89,6 +89,6 @@ class BounceBuffers:
         """Get a buffer, waiting for one."""
         return self._layout.bounce(await self._free.get())
 
-    async def give(self, buffer: Extent) -> None:
+    def give(self, buffer: Extent) -> None:
         """Hand a buffer back."""
-        await self._free.put(self._indices[buffer.first])
+        self._free.give_back(self._indices[buffer.first])

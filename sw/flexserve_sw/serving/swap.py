@@ -89,7 +89,7 @@ class SwapArea:
                 self._vault.free(record.slot)
             raise
         finally:
-            await self._bounces.give(buffer)
+            self._bounces.give(buffer)
         for (segment, page), record in zip(batch, records, strict=True):
             segment.slots[page] = record.slot
 
@@ -113,7 +113,7 @@ class SwapArea:
                 done += run.count
             raw = await self._side.load_foreign(buffer.address, len(batch) * PAGE_BYTES)
         finally:
-            await self._bounces.give(buffer)
+            self._bounces.give(buffer)
         for i, (page, slot) in enumerate(zip(batch, slots, strict=True)):
             record = await self._vault.record(slot)
             virtual = segment.first + page

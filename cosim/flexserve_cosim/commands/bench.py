@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -109,7 +110,7 @@ def bench_fast(options: FastOptions, console: Console) -> bool:
     with pending(options.json) as (json,):
         figures = list(compare_machines(names=options.jobs, progress=tell))
         console.print(figure_table(figures, {figure.group: figure.group for figure in figures}))
-        _write(json, figures, {})
+        _write(json, figures, {"python": sys.version})
     return _verdict(figures, options.json, tell)
 
 

@@ -312,6 +312,7 @@ def verilog_command(
     ),
     ip: Annotated[list[str] | None, typer.Option(help="Design to write; repeatable, default all.")] = None,
     array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
+    bus: Annotated[int, typer.Option(help="Data bits of the bus of the NPU alone: 32, 64 or 128.")] = 128,
     pages: Annotated[int, typer.Option(help="Pages in the page-state table of the filter alone.")] = 2048,
     cache_lines: Annotated[
         int, typer.Option(help="Words of that table that are cached; it lies in memory then. 0: it is on chip.")
@@ -320,7 +321,7 @@ def verilog_command(
     """Write the SoC and each IP alone as Verilog."""
     from .commands.verilog import verilog
 
-    verilog(output, tuple(ip or ()), array, pages, cache_lines, console())
+    verilog(output, tuple(ip or ()), array, bus, pages, cache_lines, console())
 
 
 @app.command("info")

@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 
 from .bus.axi4 import NSAID_WIDTH, PAGE_BYTES, AXI4Signature
 
-__all__ = ["BusParams", "FlexMemParams", "NpuParams", "SocParams", "Nsaid", "DRAM_BASE"]
+__all__ = ["BusParams", "FlexMemParams", "NpuParams", "SocParams", "Nsaid", "DRAM_BASE", "NPU_BUS_WIDTHS"]
 
 DRAM_BASE = 0x8000_0000
 """Byte address at which memory begins; everything below is registers or nothing."""
+
+NPU_BUS_WIDTHS = (32, 64, 128)
+"""Data bits that the bus of an NPU can have."""
 
 
 class Nsaid:

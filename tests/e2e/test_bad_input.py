@@ -182,6 +182,15 @@ def test_unknown_ip_lists_the_known_ones(tmp_path: Path) -> None:
     assert not (tmp_path / "v").exists()
 
 
+def test_bus_that_no_npu_has_is_said_with_those_it_can_have(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = in_process(capsys, monkeypatch, "verilog", "--ip", "npu", "--bus", "256", "--output", tmp_path / "v")
+    assert is_one_sentence(done), done
+    assert "one of 32, 64, 128 data bits, not 256" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("options", "known"),
     [(("--device", "XC7A35T"), "LFE5UM5G-85F-8, LFE5U-85F-8"), (("--design", "toaster"), "filter-small")],

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,15 @@ def test_filter_for_16_gib_keeps_little_on_chip_and_is_clean_under_lint(tmp_path
     assert set(described["m_axi_table"]["ports"]) == {f"m_axi_table_{signal}" for signal in AXI4_SLAVE}
     arrays = re.findall(r"reg (?:\[(\d+):0\] )?\w+ \[(\d+):0\];", made.verilog.read_text())
     assert sum((int(width or 0) + 1) * (int(depth) + 1) for width, depth in arrays) < 24 * 1024 * 8
+    lint(made)
+
+
+def test_npu_on_a_narrow_bus_has_ports_of_its_width_and_is_clean_under_lint(tmp_path):
+    bus = BusParams(data_width=64)
+    npu = replace(SMALL.npu, bus=replace(bus, id_width=3))
+    made = emit("npu", replace(SMALL, flex=replace(SMALL.flex, bus=bus), npu=npu), tmp_path)
+    widths = {port.name: port.width for port in made.ports}
+    assert [widths[f"m_axi_{name}"] for name in ("wdata", "wstrb", "rdata", "awlen")] == [64, 8, 64, 8]
     lint(made)
 
 

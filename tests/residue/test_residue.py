@@ -1,12 +1,14 @@
 """No register or memory of the NPU survives a change of hands: found in the netlist, and proved from every state."""
 
+from dataclasses import replace
+
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib.memory import Memory
 
 from flexserve_hw.gate import NpuGate
 from flexserve_hw.npu.top import FlexNpu
-from flexserve_hw.params import NpuParams
+from flexserve_hw.params import BusParams, NpuParams
 from tests.formal.model import ToolMissing, tool
 
 from .operations import OPERATIONS
@@ -33,7 +35,10 @@ def unscrubbed(component, folder):
     return {element.name for element in found if not element.scrubbed}, cycles, found
 
 
-@pytest.mark.parametrize("params", [SMALLEST, NpuParams()], ids=["smallest", "default"])
+NARROW = replace(SMALLEST, bus=BusParams(data_width=32, id_width=3))
+
+
+@pytest.mark.parametrize("params", [SMALLEST, NARROW, NpuParams()], ids=["smallest", "narrow", "default"])
 def test_a_scrub_leaves_reset_values_in_all_state_whatever_was_there(params, tmp_path):
     left, cycles, found = unscrubbed(FlexNpu(params=params), tmp_path)
     reasons = kept("npu")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flexserve_hw.bus.axi4 import PAGE_BYTES
-from flexserve_hw.params import DRAM_BASE, BusParams, FlexMemParams, NpuParams, SocParams
+from flexserve_hw.params import DRAM_BASE, NPU_BUS_WIDTHS, BusParams, FlexMemParams, NpuParams, SocParams
 from flexserve_sw.errors import UserError
 from flexserve_sw.fast import simulate as simulate_fast
 from flexserve_sw.fast.memory import DramTiming, FlashTiming
@@ -18,7 +19,10 @@ from ..build import SimBuild
 from ..session import Stopped, simulate, simulate_native
 from ..sessions import Job, Simulate
 
-__all__ = ["CLOCK_HZ", "dram_timing", "filter_params", "flash_timing", "on_fast", "on_native", "on_rtl", "soc_params"]
+__all__ = [
+    "CLOCK_HZ", "dram_timing", "filter_params", "flash_timing", "npu_params", "on_fast", "on_native", "on_rtl",
+    "soc_params",
+]  # fmt: skip
 
 CLOCK_HZ = 1_000_000_000
 """The SoC's clock, by which costs in seconds become cycles."""
@@ -30,6 +34,17 @@ def soc_params(array: int) -> SocParams:
         return SocParams(npu=NpuParams(n=array))
     except ValueError as error:
         raise UserError(f"{error}; choose another --array.") from None
+
+
+def npu_params(array: int, data_width: int) -> SocParams:
+    """Parameters of an NPU alone with an ``array`` and a bus of ``data_width`` bits. Raises :class:`UserError`."""
+    if data_width not in NPU_BUS_WIDTHS:
+        widths = ", ".join(map(str, NPU_BUS_WIDTHS))
+        raise UserError(f"An NPU's bus must have one of {widths} data bits, not {data_width}; choose another --bus.")
+    params = soc_params(array)
+    npu = replace(params.npu, bus=replace(params.npu.bus, data_width=data_width))
+    flex = replace(params.flex, bus=replace(params.flex.bus, data_width=data_width))
+    return replace(params, npu=npu, flex=flex)
 
 
 def filter_params(pages: int, cache_lines: int) -> SocParams:

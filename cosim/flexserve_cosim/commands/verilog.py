@@ -13,20 +13,23 @@ from flexserve_hw.emit import IPS, WAIVERS, emit
 from flexserve_sw.errors import UserError
 
 from ..outputs import directory
-from .common import filter_params, soc_params
+from .common import filter_params, npu_params, soc_params
 
 __all__ = ["verilog"]
 
 
-def verilog(output: Path, ips: tuple[str, ...], array: int, pages: int, cache_lines: int, console: Console) -> None:
+def verilog(
+    output: Path, ips: tuple[str, ...], array: int, bus: int, pages: int, cache_lines: int, console: Console
+) -> None:
     """Write ``flexserve_<ip>.v``, its port map and probe list, and the lint waivers, into ``output``.
 
-    ``pages`` and ``cache_lines`` are the filter's alone; the SoC keeps its own.
+    ``pages`` and ``cache_lines`` are the filter's alone, ``bus`` the data bits of the NPU alone; the SoC keeps its own.
     """
     unknown = [ip for ip in ips if ip not in IPS]
     if unknown:
         raise UserError(f"There is no IP {unknown[0]!r}; choose from {', '.join(IPS)}.")
-    params, alone = soc_params(array), filter_params(pages, cache_lines)
+    params = soc_params(array)
+    alone = {"filter": filter_params(pages, cache_lines), "npu": npu_params(array, bus)}
     home = directory(output)
     table = Table(title="Verilog", title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in ("design", "module", "ports", "probes", "lines", "file"):
@@ -34,7 +37,7 @@ def verilog(output: Path, ips: tuple[str, ...], array: int, pages: int, cache_li
     with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as name:
         fresh = Path(name)
         for ip in ips or tuple(IPS):
-            made = emit(ip, alone if ip == "filter" else params, fresh)
+            made = emit(ip, alone.get(ip, params), fresh)
             lines = len(made.verilog.read_text().splitlines())
             counts = (str(len(made.ports)), str(len(made.probes)), f"{lines:,}")
             table.add_row(ip, made.top, *counts, str(output / made.verilog.name))

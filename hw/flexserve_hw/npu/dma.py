@@ -9,7 +9,7 @@ from .scratchpad import Scratchpad
 __all__ = ["BEAT_BYTES", "OUTSTANDING", "BeatQueue", "BurstWalker", "burst", "walk"]
 
 BEAT_BYTES = 16
-"""Bytes of a beat of the 128-bit bus."""
+"""Bytes of a beat inside."""
 
 OUTSTANDING = 31
 """Bursts per direction that may be unanswered: enough rows of two beats to cover a memory latency of 60 cycles."""

@@ -4,13 +4,15 @@ from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.axi4 import Burst, Resp
+from ..bus.axi4 import AXI4Signature, Burst, Resp
 from ..bus.buffer import StreamBuffer, StreamQueue
-from ..params import NpuParams, Nsaid
+from ..bus.narrow import NarrowBus
+from ..params import NPU_BUS_WIDTHS, NpuParams, Nsaid
 from ..regs.enums import NpuFault
 from ..regs.regbus import RegisterBusSignature
 from .commands import TokenCounter, execute_command, load_command, store_command
 from .dispatch import Dispatcher
+from .dma import BEAT_BYTES
 from .execute import ExecuteUnit
 from .fetch import FETCHED_AHEAD, FetchUnit
 from .frames import Event, Frames
@@ -51,7 +53,8 @@ class FlexNpu(wiring.Component):
     Members
     -------
     dma : Out(AXI4)
-        Non-secure exactly while ``secure`` is low. Bursts of up to 32 beats, none across a multiple of 512 bytes.
+        Non-secure exactly while ``secure`` is low. Bursts of up to 512 bytes, none across a multiple of that. Inside,
+        beats have 128 bits; on a narrower bus each goes as two or four.
     frame_n, frame_s : In(RegisterBusSignature())
         Command frames of the two worlds.
     secure : In(1)
@@ -80,8 +83,8 @@ class FlexNpu(wiring.Component):
 
     def __init__(self, *, params: NpuParams):
         # Here and not in the parameters, which also say how wide the masters of a filter alone are.
-        if params.bus.data_width != 128:
-            raise ValueError(f"NPU bus must have 128 data bits, not {params.bus.data_width!r}")
+        if params.bus.data_width not in NPU_BUS_WIDTHS:
+            raise ValueError(f"NPU bus must have one of {NPU_BUS_WIDTHS} data bits, not {params.bus.data_width!r}")
         self._params = params
         super().__init__(
             {
@@ -197,12 +200,24 @@ class FlexNpu(wiring.Component):
             m.submodules[f"tokens_{name}"] = self._cleared(m, f"tokens_{name}", counter)
             m.d.comb += [counter.give.eq(give), counter.take.eq(take), some.eq(counter.some)]
 
+    def _port(self, m):
+        """Where beats of 128 bits go: the port itself, or what makes narrower ones of them."""
+        bus = self._params.bus
+        width = 8 * BEAT_BYTES
+        if bus.data_width == width:
+            return wiring.flipped(self.dma)
+        wide = AXI4Signature(addr_width=bus.addr_width, data_width=width, id_width=bus.id_width)
+        narrow = NarrowBus(wide=wide, data_width=bus.data_width)
+        m.submodules.narrow = self._cleared(m, "narrow", narrow)
+        wiring.connect(m, narrow.narrow, wiring.flipped(self.dma))
+        return narrow.wide
+
     def _bus(self, m):
         """Join the units' requests on the AXI port. Descriptors go first: a late one idles three units."""
-        dma, fetch, load, store = self.dma, self._fetch, self._load, self._store
+        dma, fetch, load, store = self._port(m), self._fetch, self._load, self._store
         buffer = StreamBuffer(shape=self._params.bus.axi4.shape.address)
         m.submodules.ar_buffer = self._cleared(m, "ar_buffer", buffer)
-        wiring.connect(m, buffer.o, wiring.flipped(dma.ar))
+        wiring.connect(m, buffer.o, dma.ar)
         pick = Mux(fetch.ar.valid, fetch.ar.payload.as_value(), load.ar.payload.as_value())
         chosen = load.ar.payload.shape()(pick)
         for channel, payload, identity in (

@@ -20,11 +20,12 @@ class AxiMemory:
 
     ``denied`` holds pages that answer DECERR. No data are taken before cycle ``w_from``. With ``data_first`` an address
     is taken only once its data are offered.
-    Every rule of AXI4 that the NPU promises is asserted.
+    Every rule of AXI4 that the NPU promises is asserted. Beats are as wide as the port.
     """
 
     def __init__(self, port, *, size=1 << 20, latency=8, stall=0.0, seed=0, secure=None, data_first=False):
         self.port = port
+        self.beat = len(port.w.payload.strb)
         self.bytes = np.zeros(size, dtype=np.uint8)
         self.latency, self.stall, self.random = latency, stall, random.Random(seed)
         self.denied = set()
@@ -37,8 +38,8 @@ class AxiMemory:
     def check(self, address):
         addr, length = address.addr, address.len + 1
         assert addr % 16 == 0
-        assert addr // 4096 == (addr + 16 * length - 1) // 4096
-        assert address.size == 4
+        assert addr // 512 == (addr + self.beat * length - 1) // 512
+        assert address.size == self.beat.bit_length() - 1
         assert address.user == 1
         if self.secure is not None:
             assert address.prot.nonsecure == (0 if self.secure() else 1)
@@ -68,7 +69,7 @@ class AxiMemory:
             ctx.set(port.w.ready, w_ready)
             if not r_valid and reads and reads[0][0] <= self.now and ready():
                 _, identity, addr, left = reads[0]
-                word = 0 if self.bad(addr) else int.from_bytes(self.bytes[addr : addr + 16].tobytes(), "little")
+                word = 0 if self.bad(addr) else int.from_bytes(self.bytes[addr : addr + self.beat].tobytes(), "little")
                 resp = Resp.DECERR if self.bad(addr) else Resp.OKAY
                 ctx.set(port.r.payload, {"id": identity, "data": word, "resp": resp, "last": left == 1})
                 r_valid = True
@@ -95,7 +96,7 @@ class AxiMemory:
                 if left == 1:
                     reads.pop(0)
                 else:
-                    reads[0] = (time, identity, addr + 16, left - 1)
+                    reads[0] = (time, identity, addr + self.beat, left - 1)
                 r_valid = False
             if b_valid and b_ready:
                 answers.pop(0)
@@ -112,10 +113,10 @@ class AxiMemory:
             if w_valid and w_ready:
                 identity, addr, left = burst = beats[0]
                 if not self.bad(addr):
-                    for lane in range(16):
+                    for lane in range(self.beat):
                         if w.strb >> lane & 1:
                             self.bytes[addr + lane] = w.data >> 8 * lane & 0xFF
-                burst[1:] = addr + 16, left - 1
+                burst[1:] = addr + self.beat, left - 1
                 assert w.last == (left == 1)
                 if left == 1:
                     beats.pop(0)
@@ -206,7 +207,7 @@ class Bench:
             self.write(w, wide.tobytes())
         else:
             self.write(w, npu.pack_weights(right, self.params.n))
-        self.write(c, b"\xa5" * (m * self.c_stride + 64))
+        self.write(c, b"\xa5" * (m * (self.c_stride + 16) + 64))
         job = npu.gemm_program(
             m=m, k=k, n=n, a_addr=a, a_stride=a_stride, w_addr=w, c_addr=c, c_stride=self.c_stride, caps=self.caps,
             w_stride=w_stride,

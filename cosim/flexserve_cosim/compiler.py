@@ -115,13 +115,13 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def cache_errors(root: Path) -> Iterator[None]:
+def cache_errors(root: Path, *, what: str = "The simulator") -> Iterator[None]:
     """Turn a cache that cannot be written into the sentence for it."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"The simulator cannot be built in {root}: {(error.strerror or str(error)).lower()}; "
+            f"{what} cannot be built in {root}: {(error.strerror or str(error)).lower()}; "
             "set FLEXSERVE_BUILD to a writable folder."
         ) from error
 

@@ -38,7 +38,7 @@ array takes longer than computing with it.
 
 
 class SimulatorDied(UserError):
-    """The simulator's process ended before its job did."""
+    """The process of a session, a simulator or the compiled machine, ended before its job did."""
 
 
 class Stopped(Exception):
@@ -217,7 +217,9 @@ def simulate_native(
     environment = {**_MALLOC, **os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "flexserve_cosim.native_session"]
     with tempfile.TemporaryDirectory(prefix="flexserve-") as name:
-        return _run(command, environment, Path(name), order, on_message, None, stop)
+        return _run(
+            command, environment, Path(name), order, on_message, None, stop, what="The compiled machine"
+        )
 
 
 def _run(
@@ -228,6 +230,8 @@ def _run(
     on_message: Callable[[Message], None] | None,
     timeout: float | None,
     stop: threading.Event | None,
+    *,
+    what: str = "The simulator",
 ) -> Message:
     """Start the session's process, pass its messages on, and return the body of its last one."""
     log, session = directory / "log.txt", directory / "session.json"
@@ -279,11 +283,11 @@ def _run(
             if send >= 0:
                 os.close(send)
     if stop is not None and stop.is_set():
-        raise Stopped("The simulator was stopped because the run was given up.")
+        raise Stopped(f"{what} was stopped because the run was given up.")
     if timed_out.is_set():
-        raise SimulatorDied(f"The simulator was stopped: its job did not end within {timeout:g} s.")
+        raise SimulatorDied(f"{what} was stopped: its job did not end within {timeout:g} s.")
     tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-4:]) or "nothing"
-    raise SimulatorDied(f"The simulator died ({_reason(code)}) before its job ended; the last lines it wrote: {tail}")
+    raise SimulatorDied(f"{what} died ({_reason(code)}) before its job ended; the last lines it wrote: {tail}")
 
 
 def _kill_when(process: subprocess.Popen[bytes], stop: threading.Event, ended: threading.Event) -> None:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from .machine import Event, Machine
 
-__all__ = ["Channel", "Mutex"]
+__all__ = ["Channel", "Mutex", "undo"]
 
 T = TypeVar("T")
+
+
+async def undo(failure: BaseException, work: Awaitable[Any]) -> NoReturn:
+    """Do what a failure calls for, and raise it; what fails in that is raised from it.
+
+    For where the work takes time: a coroutine had better not wait while it handles an exception.
+    """
+    try:
+        await work
+    except BaseException as error:
+        raise error from failure
+    raise failure
 
 
 class Mutex:

@@ -100,6 +100,40 @@ def test_changed_weights_are_seen() -> None:
         assert np.frombuffer(place.read(C, 64), "<i4").tolist() == [value] * 16
 
 
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("kept", [512, 1])
+def test_whatever_changes_between_runs_is_seen_in_memory_and_in_the_scratchpads(
+    seed: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte anywhere in the operands, of several products that share what they may and are forgotten early or late."""
+    monkeypatch.setattr("flexserve_sw.fast.product._MATRICES", kept)
+    rng = np.random.default_rng(seed)
+    caps, matrices = npu.Caps(), Matrices()
+    k, n = 16 * int(rng.integers(6, 20)), 16 * int(rng.integers(6, 16))
+    programs = [gemm(m, k, n, caps) for m in (1, 3, 1)]
+    programs[2] = [d._replace(address=d.address + 0x8000) if isinstance(d, npu.Store) else d for d in programs[2]]
+    products = [Program(npu.encode_program(program), caps, DramTiming()).product(matrices) for program in programs]
+    expected, found = memory(seed), memory(seed)
+    state, left = (npu.NpuState(caps) for _ in range(2))
+    weights = k * n
+    for _ in range(30):
+        at = W + int(rng.integers(weights)) if rng.random() < 0.7 else A + int(rng.integers(k))
+        number = int(rng.integers(len(programs)))
+        product = products[number]
+        assert product is not None
+        npu.execute(programs[number], expected.read, expected.write, caps, state=state)
+        read = product.run(found)
+        assert np.array_equal(found.memory.bytes, expected.memory.bytes)
+        late, byte = rng.random() < 0.5, bytes([int(rng.integers(256))])
+        for place in (expected, found) if late else ():
+            place.write(at, byte)
+        product.leave(programs[number], left, read)
+        for name in ("a", "w", "c"):
+            assert np.array_equal(getattr(left, name), getattr(state, name)), name
+        for place in () if late else (expected, found):
+            place.write(at, byte)
+
+
 def test_job_that_reads_what_an_earlier_one_left_or_quantises_is_no_product() -> None:
     caps = npu.Caps()
     program = gemm(4, 32, 16, caps)

@@ -6,7 +6,7 @@ import pytest
 
 from flexserve_sw.fast import FastMachine
 from flexserve_sw.machine import Machine
-from flexserve_sw.sync import Channel, Mutex
+from flexserve_sw.sync import Channel, Mutex, undo
 from tests.sw.fast_bench import run
 
 
@@ -81,3 +81,33 @@ def test_a_channel_keeps_order_and_holds_the_producer_back() -> None:
 def test_a_channel_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="Channel depth must be at least 1, not 0"):
         Channel(FastMachine(pages=128, dram_bytes=1 << 19), depth=0)
+
+
+def test_what_came_from_a_channel_has_room_there_and_nothing_else() -> None:
+    async def program(machine: Machine) -> list[int]:
+        channel: Channel[int] = Channel(machine, depth=2)
+        for item in range(2):
+            await channel.put(item)
+        with pytest.raises(ValueError, match="must have room for what is given back, not 2 items"):
+            channel.give_back(7)
+        channel.give_back(await channel.get())
+        return [await channel.get() for _ in range(2)]
+
+    assert run(program, booted=False) == [1, 0]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_failure_is_raised_after_what_it_calls_for_and_never_forgotten(failing: bool) -> None:
+    async def program(machine: Machine) -> int:
+        async def work() -> None:
+            await machine.delay(50)
+            if failing:
+                raise ValueError("later")
+
+        begin, failure = machine.now, KeyError("first")
+        with pytest.raises(ValueError if failing else KeyError) as caught:
+            await undo(failure, work())
+        assert (caught.value.__cause__ if failing else caught.value) is failure
+        return machine.now - begin
+
+    assert run(program, booted=False) == 50

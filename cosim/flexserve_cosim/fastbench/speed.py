@@ -95,12 +95,12 @@ class Times:
     """Seconds that a job takes in a process of its own: the ``first`` time, and when it is done ``again``.
 
     The first time a model's job lists are planned and worked out; after that they are known to the process.
-    ``software_share`` is of the times after the first; nobody can look into what is compiled, so its is unknown, 0.
+    ``software_share`` is of the times after the first; None: nobody can look into what is compiled.
     """
 
     first: float
     again: float
-    software_share: float = 0.0
+    software_share: float | None = None
 
     @classmethod
     def of(cls, laps: Sequence[float]) -> Times:
@@ -136,7 +136,7 @@ def speed(name: str, rtl_seconds: float, compiled: Sequence[Times], python: Sequ
             figure(f"{how}: the job again", again, "s"),
             figure(f"{how}: times faster, the job again", rtl_seconds / again, "x"),
         ]
-    own = again * median(times.software_share for times in python)
+    own = again * median(times.software_share or 0.0 for times in python)
     return [
         *figures,
         figure("as Python: of that time, the job's own software, the same on both", own, "s"),

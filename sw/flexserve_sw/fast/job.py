@@ -89,7 +89,6 @@ class Memories:
             program = self.programs[encoded] = Program(encoded, self._state.caps, memory)
         return program
 
-
     def listed(self, port: Port, address: int, count: int) -> Program | None:
         """The list at a place, if it was fetched before and nothing of it was written to, nor could be refused, since.
 

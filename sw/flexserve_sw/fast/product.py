@@ -71,7 +71,7 @@ class Matrices:
         self._known: dict[tuple[int, bytes, bytes], Matrix] = {}
 
     def find(self, shape: GroupShape, starts: Places, pages: Sequence[int]) -> Matrix:
-        """The right side of a group whose runs begin at these places; one that was forgotten is not shared any more."""
+        """The right side of a group whose runs begin at these places; one that was let go is not shared any more."""
         reach = shape.right
         key = shape.k, starts.tobytes(), reach.lengths.tobytes()
         matrix = self._known.get(key)

@@ -10,7 +10,7 @@ from ..drivers.command import CommandPort
 from ..machine import PAGE_BYTES, Initiator, Machine, World
 from ..platforms import Platform
 from ..regs import FLEX_SECURE
-from ..sync import Channel
+from ..sync import Channel, undo
 from ..timeline import Timeline
 from .boot import boot
 from .layout import Extent, Layout, extents_of, pages_of
@@ -80,8 +80,7 @@ class Monitor:
         else:
             await self.switch(World.NORMAL)
             return answer
-        await self.switch(World.NORMAL)
-        raise failure
+        await undo(failure, self.switch(World.NORMAL))
 
     async def _dispatch(self, function: int, arguments: tuple[int, ...]) -> Answer:
         match function:
@@ -119,8 +118,7 @@ class Monitor:
             else:
                 await self.switch(World.SECURE)
                 return await self._resume(service, slot, answer)
-            await self.switch(World.SECURE)
-            raise failure
+            await undo(failure, self.switch(World.SECURE))
         finally:
             self._slots.give_back(slot)
 

@@ -11,6 +11,7 @@ from ..monitor.layout import Extent, Layout, extents_of
 from ..monitor.monitor import EXTENT, SLOT_BYTES, SLOT_EXTENTS
 from ..monitor.smc import Request, Status
 from ..platforms import Platform
+from ..sync import undo
 from ..timeline import Timeline
 from .buddy import BuddyAllocator, OutOfMemory
 from .cma import CmaArea
@@ -134,11 +135,14 @@ class NormalOs:
                 continue
             except CommandRefused as error:
                 refusal = error
-            for lent in taken[:i]:
-                await self.flexmem.cancel(lent)
-            self._give_back(taken)
-            raise refusal
+            await undo(refusal, self._take_back(taken, lent=i))
         return await self._answer(taken, slot)
+
+    async def _take_back(self, taken: list[Extent], *, lent: int) -> None:
+        """Give back what was taken, of which the first ``lent`` extents are lent already."""
+        for extent in taken[:lent]:
+            await self.flexmem.cancel(extent)
+        self._give_back(taken)
 
     def _give_back(self, taken: list[Extent]) -> None:
         for extent in taken:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..machine import PAGE_BYTES
 from ..monitor.layout import Extent, extents_of
-from ..sync import Mutex
+from ..sync import Mutex, undo
 from ..timeline import Timeline
 from .crypto import PageCipher
 from .image import StoredSegment
@@ -165,8 +165,8 @@ class Pager:
             return
         except BaseException as error:
             failure = error
-        await self.source.release([self.space.unmap(segment.first + page) for page in missing])
-        raise failure
+        frames = [self.space.unmap(segment.first + page) for page in missing]
+        await undo(failure, self.source.release(frames))
 
     async def _restore(self, segment: PagedSegment, missing: list[int]) -> None:
         if segment.kind is Kind.WEIGHTS:

@@ -14,7 +14,7 @@ from ..monitor.smc import Request
 from ..normal.buddy import OutOfMemory
 from ..normal.system import NormalOs
 from ..regs import FLEX_SECURE, FlexmemSecure, RecallCommand, RecallResult, RecallState
-from ..sync import Mutex
+from ..sync import Mutex, undo
 from ..timeline import Timeline
 
 __all__ = ["CmaPages", "FlexPages", "NoPages", "OrdinaryPages", "PageSource"]
@@ -55,9 +55,9 @@ class FlexPages:
                     frames += await self._acquire(min(_AT_ONCE, pages - len(frames)))
                 return frames
             except (Refused, CommandRefused) as error:
-                refusal = error
-            await self.release(frames)
-            raise NoPages(str(refusal)) from refusal
+                refusal = NoPages(str(error))
+                refusal.__cause__ = error
+            await undo(refusal, self.release(frames))
 
     async def _acquire(self, pages: int) -> list[int]:
         named = await self._monitor.request(Request.ALLOCATE, pages)

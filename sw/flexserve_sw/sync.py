@@ -22,7 +22,8 @@ async def undo(failure: BaseException, work: Awaitable[Any]) -> NoReturn:
     try:
         await work
     except BaseException as error:
-        raise error from failure
+        error.__cause__ = failure  # compiled code raises from nothing
+        raise
     raise failure
 
 

@@ -112,7 +112,11 @@ def attack_command(
         list[str] | None, typer.Option(help="Attack to mount; repeatable, default all. --list shows them.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="Only attacks of one level: system (the phone) or bus (the filter's pins).")
+        str | None,
+        typer.Option(
+            help="Only attacks of one level: system (the phone), bus (the filter's pins) or table (with its table in"
+            " memory)."
+        ),
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Show the attacks instead of mounting them.")] = False,
     array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
@@ -312,11 +316,16 @@ def verilog_command(
     ),
     ip: Annotated[list[str] | None, typer.Option(help="Design to write; repeatable, default all.")] = None,
     array: Annotated[int, typer.Option(help="Width of the NPU's array: 4, 8, 16 or 32.")] = 16,
-    bus: Annotated[int, typer.Option(help="Data bits of the bus of the NPU alone: 32, 64 or 128.")] = 128,
-    pages: Annotated[int, typer.Option(help="Pages in the page-state table of the filter alone.")] = 2048,
+    bus: Annotated[
+        int | None, typer.Option(help="Data bits of the bus of the NPU alone: 32, 64 or 128, the default.")
+    ] = None,
+    pages: Annotated[
+        int | None, typer.Option(help="Pages in the page-state table of the filter alone; default 2048.")
+    ] = None,
     cache_lines: Annotated[
-        int, typer.Option(help="Words of that table that are cached; it lies in memory then. 0: it is on chip.")
-    ] = 0,
+        int | None,
+        typer.Option(help="Words of that table that are cached, which lies in memory then; 0, the default: on chip."),
+    ] = None,
 ) -> None:
     """Write the SoC and each IP alone as Verilog."""
     from .commands.verilog import verilog

@@ -171,12 +171,14 @@ def converse(
         raise ValueError(f"Seed must be from 1 to 2**31 - 1, not {seed!r}")
     command = [str(build.executable), f"+verilator+seed+{seed}", "+verilator+rand+reset+2"]
     if waves is not None:
-        command += ["--trace-file", str(waves)]
+        command += ["--trace-file", str(waves.absolute())]  # the process has a folder of its own
     with tempfile.TemporaryDirectory(prefix="flexserve-") as name:
         directory = Path(name)
         environment = simulator_environment(build, module=module, seed=seed, directory=directory)
         environment |= {"COCOTB_LOG_LEVEL": "WARNING", "GPI_LOG_LEVEL": "WARNING"}
         end = _run(command, environment, directory, {**order, "seed": seed}, on_message, timeout, stop)
+    if waves is not None and not (waves.exists() and waves.stat().st_size):
+        raise SimulatorDied(f"The simulator wrote no waveform into {waves}.")
     simulation = end["simulation"] | {"seed": seed, "build": build.key}
     return {**end["result"], "simulation": simulation}
 

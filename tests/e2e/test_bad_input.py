@@ -182,6 +182,34 @@ def test_unknown_ip_lists_the_known_ones(tmp_path: Path) -> None:
     assert not (tmp_path / "v").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--ip", "filter", "--bus", "64"), "--bus is of the NPU alone"),
+        (("--bus", "64"), "--bus is of the NPU alone"),
+        (("--ip", "npu", "--ip", "soc", "--bus", "64"), "--bus is of the NPU alone"),
+        (("--ip", "npu", "--pages", "4096"), "are of the filter alone"),
+    ],
+)
+def test_option_of_another_design_is_refused(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    complaint: str,
+) -> None:
+    done = in_process(capsys, monkeypatch, "verilog", *options, "--output", tmp_path / "v")
+    assert is_one_sentence(done), done
+    assert complaint in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_soak_of_nothing_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    done = in_process(capsys, monkeypatch, "soak", "--transactions", "0")
+    assert is_one_sentence(done), done
+    assert "at least one transaction, not 0" in done.stderr
+
+
 def test_bus_that_no_npu_has_is_said_with_those_it_can_have(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -100,7 +100,8 @@ def run(options: RunOptions, console: Console) -> bool:
         with ExitStack() as stack:
             watcher = stack.enter_context(view(console, prompt=options.prompt))
             if waves != options.waves:
-                watcher.note(f"The waveform is written as {waves}: {wave_format()[1]}")
+                why = wave_format()[1] or f"on this computer waveforms are {wave_format()[0].upper()}"
+                watcher.note(f"The waveform is written as {waves}: {why}")
             jobs = _jobs(options, designs, shown, None if wave is None else wave.temporary)
             simulate = _machine(options, params, watcher)
             results, speeds = _simulate(
@@ -120,7 +121,7 @@ def run(options: RunOptions, console: Console) -> bool:
     console.print()
     console.print(design_table(summary), phase_table(summary))
     console.print(recall_lines(summary), highlight=False)
-    if summary["sim_khz"] is not None:
+    if options.machine == RTL and summary["sim_khz"] is not None:
         console.print(
             f"{summary['sim_cycles']:,} cycles simulated; {summary['sim_khz']:,.0f} kHz in prefill.", highlight=False
         )

@@ -36,6 +36,8 @@ def soak(options: SoakOptions, console: Console) -> bool:
     def tell(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
+    if options.transactions < 1:
+        raise UserError(f"A soak needs at least one transaction, not {options.transactions}.")
     variants = options.variants or tuple(VARIANTS)
     if options.waves is not None and (options.segment is None or len(variants) != 1):
         raise UserError("Waveforms are for one segment of one variant: give --segment and --variant too.")

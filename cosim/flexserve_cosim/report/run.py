@@ -9,6 +9,7 @@ from typing import Any
 
 from flexserve_sw.errors import UserError
 
+from ..tables import recall_lines
 from .page import Card, page, section, table
 
 __all__ = ["require_plots", "run_page"]
@@ -63,7 +64,7 @@ def run_page(
     if recalls:
         text = (
             "The operating system took pages back in the middle of the answer: from the request until the last page "
-            "was back in its hands, zeroed."
+            f"was back in its hands, zeroed. {recall_lines(run)}"
         )
         parts.append(section("Recall under pressure", text, plots.recall_latency(recalls)))
     if history:
